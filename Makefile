@@ -1,0 +1,35 @@
+# Two commands on a fresh machine with Python 3.11, git and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint types unit clean
+
+demo: $(VENV)/installed  ## HalfCheetah from 700 answers beside the true reward, with a figure (minutes)
+	$(BIN)/prefrl compare --env HalfCheetah-v5 --labels 700 --steps 1000000 --seeds 2 --out runs/demo
+	@echo "figure: runs/demo/compare.png   table: runs/demo/compare.md   raw curves: runs/demo/compare.csv"
+
+test: lint types unit  ## everything that must pass before a change lands
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+unit: $(VENV)/installed-dev
+	$(BIN)/pytest -n 2
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e ".[fast]"
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) -e ".[fast,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

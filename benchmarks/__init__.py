@@ -1,0 +1,1 @@
+"""One question each: a command, its committed raw data, a figure."""

@@ -1,0 +1,19 @@
+"""The paper's environments, as a Gymnasium plugin: ids `prefrl/<Task>-v0`, registered when this package is imported.
+
+`import prefrl_envs` before `gymnasium.make("prefrl/Hopper-v0")`, or `gymnasium.make("prefrl_envs:prefrl/Hopper-v0")`
+without it: Gymnasium itself stopped loading plugins at 1.0. Programs that look up the entry-point group
+`gymnasium.envs`, as `prefrl` does, need neither.
+"""
+
+import gymnasium as gym
+
+from . import mujoco
+
+
+def register_envs() -> None:
+    """Enter the ids into Gymnasium's registry; the second and later calls change nothing."""
+    if "prefrl/Hopper-v0" not in gym.registry:
+        mujoco.register()
+
+
+register_envs()

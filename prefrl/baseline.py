@@ -1,0 +1,95 @@
+"""The same learner on the true reward: the curve that every learned reward is compared with.
+
+Everything but the reward is shared with `prefrl.run`: learner, seeds, untrained first steps, observation
+normalisation, steps, log. The reward is the environment's, given zero mean and the same standard deviation over the
+same window of recent experience as a learned reward is, so that the two learners see rewards of one scale.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from prefrl.config import BaselineConfig
+from prefrl.evaluate import mean_true_return
+from prefrl.learners import Learner, plan
+from prefrl.presets import name_value
+from prefrl.recorder import Recorder
+from prefrl.resolve import resolve
+from prefrl.runlog import Progress, RunLog
+from prefrl.vector import make_vec_env
+
+
+class ScaledTrueReward(VecEnvWrapper):
+    """Pays the true reward with zero mean and a given standard deviation over a window of recent experience.
+
+    Args:
+        recorder: the environments.
+        reward_std: standard deviation of what is paid.
+    """
+
+    def __init__(self, recorder: Recorder, reward_std: float) -> None:
+        super().__init__(recorder)
+        self.reward_std, self.mean, self.std = reward_std, 0.0, 1.0
+
+    def normalise(self, rewards: NDArray[np.float64]) -> None:
+        """Take mean and standard deviation from these rewards (n,)."""
+        self.mean, self.std = float(rewards.mean()), float(max(rewards.std(), 1e-8))
+
+    def reset(self) -> Any:
+        """Begin a new episode everywhere."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step, and pay its scaled true reward."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        return observations, (rewards - self.mean) / self.std * self.reward_std, dones, infos
+
+
+def run_baseline(config: BaselineConfig, quiet: bool = False) -> Path:
+    """Learn a policy from the true reward.
+
+    Args:
+        config: what to run; gaps are filled by `prefrl.resolve`.
+        quiet: show no progress.
+
+    Returns:
+        The run's folder (see `prefrl.runlog`).
+
+    Raises:
+        UserError: the configuration cannot be run; nothing has been written.
+    """
+    cfg = resolve(config)
+    assert cfg.n_envs and cfg.reward_std and cfg.explore_steps is not None
+    torch.set_num_threads(1)  # as in prefrl.run
+    with RunLog(cfg) as log, Progress(cfg.out.name if cfg.out else "", cfg.steps, quiet) as progress:
+        env_kwargs = name_value(cfg.env_kwargs or (), "environment argument")
+        env = Recorder(
+            make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs), cfg.env, cfg.seed, cfg.reward_window
+        )
+        paid = ScaledTrueReward(env, cfg.reward_std)
+        learner = Learner(cfg.learner, paid, name_value(cfg.set, "learner setting"), cfg.seed, cfg.device)
+        learn_steps = (cfg.steps - cfg.explore_steps) // cfg.n_envs
+        with log.part("learn"):
+            learner.explore(cfg.explore_steps // cfg.n_envs)
+        for rollouts in plan(learn_steps, learner.rollout_steps, cfg.phases):
+            paid.normalise(env.recent(cfg.reward_window)[2])
+            with log.part("learn"):
+                measures = learner.learn(rollouts, progress=lambda: env.steps / cfg.steps)
+            with log.part("log"):
+                true_return = mean_true_return(env.pop_episodes())
+                log.write(
+                    env.steps,
+                    {"true_return": true_return}
+                    | {f"learner_{name}": value for name, value in sorted(measures.items())},
+                )
+                progress.update(env.steps, 0, true_return)
+        learner.save(log.folder / "policy.safetensors")
+        env.close()
+    return log.folder

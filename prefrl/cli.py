@@ -1,0 +1,131 @@
+"""The command line: every command and option is generated from dataclasses, most of them those of `prefrl.config`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import tyro
+
+from prefrl.config import BaselineConfig, CompareConfig, TrainConfig, from_toml
+from prefrl.preference import UserError
+
+
+@dataclass(frozen=True)
+class PlotConfig:
+    """Draw true return against environment steps for any runs, by task and arm."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or folders that hold run folders."""
+    out: Path = Path("curves.png")
+    """The figure: .png, .svg or .pdf."""
+
+
+@dataclass(frozen=True)
+class EnvsConfig:
+    """List the environments that can be asked for by id, with horizon, segment length and reward."""
+
+    match: tyro.conf.Positional[str] = ""
+    """Only ids that contain this."""
+
+
+DESCRIPTION = """Learn a reward, and a policy that maximises it, from a few hundred preferences between short clips.
+
+"prefrl COMMAND --help" lists a command's options; "--config FILE.toml" sets them by name, below those given here."""
+
+
+def _train(config: TrainConfig) -> None:
+    from prefrl.run import train
+
+    print(train(config))
+
+
+def _baseline(config: BaselineConfig) -> None:
+    from prefrl.baseline import run_baseline
+
+    print(run_baseline(config))
+
+
+def _compare(config: CompareConfig) -> None:
+    from prefrl.compare import results, run_comparison
+    from prefrl.plots import result_table
+
+    print(result_table(results(run_comparison(config))))
+
+
+def _plot(config: PlotConfig) -> None:
+    from prefrl.compare import find_runs, panels, read_outcome
+    from prefrl.plots import learning_curves
+
+    learning_curves(panels([read_outcome(run) for run in find_runs(config.runs)]), config.out)
+    print(config.out)
+
+
+def _envs(config: EnvsConfig) -> None:
+    from prefrl.vector import list_environments
+
+    print(list_environments(config.match))
+
+
+COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
+    "train": (TrainConfig, _train),
+    "baseline": (BaselineConfig, _baseline),
+    "compare": (CompareConfig, _compare),
+    "plot": (PlotConfig, _plot),
+    "envs": (EnvsConfig, _envs),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did what was asked, 2 after a sentence about what was wrong with it."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.path.insert(0, str(Path.cwd()))  # so that "my_module:my_labeler" beside the user is found
+    try:
+        config = _parse(given)
+        next(verb for kind, verb in COMMANDS.values() if type(config) is kind)(config)
+    except UserError as error:
+        print(f"prefrl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("prefrl: stopped; the run folder holds everything up to the last finished phase.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(given: list[str]) -> Any:
+    """The configuration that the arguments spell, over the TOML file they name."""
+    given, path = _take_config(given)
+    commands = []
+    for name, (kind, _) in COMMANDS.items():
+        if path is not None and given[:1] == [name]:
+            commands.append(Annotated[kind, tyro.conf.subcommand(name, default=from_toml(kind, path))])
+        else:
+            commands.append(Annotated[kind, tyro.conf.subcommand(name)])
+    every = Union[tuple(commands)]  # type: ignore[valid-type]  # noqa: UP007
+    config: Any = tyro.cli(
+        every,  # type: ignore[call-overload]
+        prog="prefrl",
+        description=DESCRIPTION,
+        args=given,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return config
+
+
+def _take_config(given: list[str]) -> tuple[list[str], Path | None]:
+    """The arguments without "--config FILE", and the file.
+
+    Raises:
+        UserError: --config names no file.
+    """
+    for place, argument in enumerate(given):
+        if argument == "--config":
+            if place + 1 == len(given):
+                raise UserError("--config needs a TOML file after it.")
+            return given[:place] + given[place + 2 :], Path(given[place + 1])
+        if argument.startswith("--config="):
+            return given[:place] + given[place + 1 :], Path(argument.removeprefix("--config="))
+    return given, None

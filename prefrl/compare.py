@@ -1,0 +1,283 @@
+"""Learned reward beside true reward: every arm and seed, then a table and a figure.
+
+Each run is an ordinary run folder; one that is finished is not run again, so a comparison that was stopped goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, fields, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from prefrl.baseline import run_baseline
+from prefrl.config import BaselineConfig, CompareConfig, PreferenceConfig, TrainConfig, from_toml
+from prefrl.plots import TRUE_REWARD, Result, learning_curves, result_table
+from prefrl.preference import UserError
+from prefrl.resolve import resolve
+from prefrl.run import train
+from prefrl.runlog import read_table, versions
+from prefrl.stats import Curve, bootstrap_interval, final_return, interquartile_mean
+
+FINAL_SHARE = 0.1  # a run's result is its mean true return over this last share of the steps
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished run.
+
+    Attributes:
+        task: environment id.
+        arm: "true reward", or "700 labels".
+        seed: of the run.
+        curve: environment steps (n,) and mean true return (n,) of the episodes finished there.
+        seconds: wall time.
+    """
+
+    task: str
+    arm: str
+    seed: int
+    curve: Curve
+    seconds: float
+
+    @property
+    def final(self) -> float:
+        """Mean true return over the last tenth of the steps."""
+        return final_return(*self.curve, share=FINAL_SHARE)
+
+
+def run_comparison(config: CompareConfig, quiet: bool = False) -> list[Outcome]:
+    """Run every arm and seed that is not finished yet, and write table, raw data and figure into `config.out`.
+
+    Raises:
+        UserError: a run cannot be done as asked, or a folder in the way holds another run.
+    """
+    folder = config.out or Path("runs/compare") / config.env.replace("/", "-").replace(":", "-")
+    runs = plan_runs(config, folder)
+    unfinished = [run for run in runs if not is_finished(run)]
+    for run in unfinished:
+        _set_aside(run)
+        resolve(run)  # say what is wrong with any of them before the first begins
+    if unfinished:
+        run_all(unfinished, config.jobs, quiet)
+    outcomes = [read_outcome(run.out) for run in runs if run.out is not None]
+    write_report(outcomes, folder, title=f"{config.env}, {config.steps:,} steps")
+    return outcomes
+
+
+def plan_runs(config: CompareConfig, folder: Path) -> list[BaselineConfig]:
+    """The configuration of every run: seed by seed, the true reward and each label budget.
+
+    All take as many untrained first steps as the first label arm, so that the arms differ in their reward alone.
+
+    Raises:
+        UserError: no label budget or no seed is asked for, or the arms cannot be run.
+    """
+    if not config.labels or config.seeds < 1 or config.jobs < 1:
+        raise UserError("compare needs at least one label budget, one seed and one job at a time.")
+    shared = {field.name: getattr(config, field.name) for field in fields(PreferenceConfig)}
+    first = TrainConfig(**{**shared, "labels": config.labels[0], "out": folder / "not-there-yet"})
+    explore_steps = resolve(first).explore_steps
+    baseline_fields = {field.name for field in fields(BaselineConfig)}
+    runs: list[BaselineConfig] = []
+    for seed in range(config.seed, config.seed + config.seeds):
+        common = {**shared, "seed": seed, "explore_steps": explore_steps}
+        true_reward = {name: value for name, value in common.items() if name in baseline_fields}
+        runs.append(BaselineConfig(**{**true_reward, "out": folder / f"true-reward-seed{seed}"}))
+        runs += [
+            TrainConfig(**{**common, "labels": labels, "out": folder / f"labels{labels}-seed{seed}"})
+            for labels in config.labels
+        ]
+    return runs
+
+
+def is_finished(run: BaselineConfig) -> bool:
+    """Whether the run's folder holds this very run, finished.
+
+    Raises:
+        UserError: it holds a run of another configuration.
+    """
+    assert run.out is not None
+    if not (run.out / "policy.safetensors").exists():
+        return False
+    recorded = from_toml(type(run), run.out / "config.toml")
+    asked = resolve(replace(run, out=run.out.with_name(run.out.name + "-not-there")))
+    for name in (field.name for field in fields(asked)):
+        value = getattr(asked, name)
+        if name not in ("out", "device", "backend", "tensorboard", "wandb") and getattr(recorded, name) != value:
+            raise UserError(
+                f"{str(run.out)!r} holds a run with {name}={getattr(recorded, name)!r}, and {value!r} is asked for: "
+                f"choose another --out."
+            )
+    return True
+
+
+def _set_aside(run: BaselineConfig) -> None:
+    """Move what a stopped run left out of the way; nothing recorded is deleted."""
+    assert run.out is not None
+    if run.out.exists():
+        count = 1
+        while (aside := run.out.with_name(f"{run.out.name}.stopped{count}")).exists():
+            count += 1
+        run.out.rename(aside)
+
+
+def run_one(run: BaselineConfig) -> Path:
+    """Train, or run the baseline, without showing progress."""
+    return train(run, quiet=True) if isinstance(run, TrainConfig) else run_baseline(run, quiet=True)
+
+
+def run_all(runs: Sequence[BaselineConfig], jobs: int, quiet: bool = False) -> None:
+    """Run these, `jobs` at a time in processes of their own, and say how they are getting on."""
+    began = time.perf_counter()
+    total = sum(run.steps for run in runs)
+    with (
+        ProcessPoolExecutor(min(jobs, len(runs)), mp_context=get_context("spawn")) as pool,
+        _Board(total, quiet) as board,
+    ):
+        waiting: dict[Future[Path], BaselineConfig] = {pool.submit(run_one, run): run for run in runs}
+        try:
+            while waiting:
+                done, _ = wait(waiting, timeout=1.0, return_when="FIRST_COMPLETED")
+                for future in done:
+                    run = waiting.pop(future)
+                    outcome = read_outcome(future.result())
+                    board.say(
+                        f"{outcome.task}, {outcome.arm}, seed {outcome.seed}: true return {outcome.final:.4g} after "
+                        f"{run.steps:,} steps, {outcome.seconds:.0f} s"
+                    )
+                board.update([run for run in runs if run.out is not None and (run.out / "metrics.csv").exists()], began)
+        except BaseException:
+            for future in waiting:
+                future.cancel()
+            raise
+
+
+class _Board:
+    """One bar over all runs, and a line for each that finishes."""
+
+    def __init__(self, total: int, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
+        self._bar = Progress(
+            TextColumn("[bold]all runs"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total, note="")
+
+    def __enter__(self) -> _Board:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True)
+
+    def update(self, begun: Iterable[BaselineConfig], began: float) -> None:
+        steps = 0
+        for run in begun:
+            assert run.out is not None
+            lines = (run.out / "metrics.csv").read_text().splitlines()
+            steps += int(lines[-1].partition(",")[0]) if len(lines) > 1 else 0
+        self._bar.update(self._task, completed=steps, note=f"{steps / (time.perf_counter() - began):,.0f} steps/s")
+
+
+def read_outcome(folder: Path) -> Outcome:
+    """What a run folder says of its run, finished or not.
+
+    Raises:
+        UserError: it is not a run folder, or no episode has finished in it.
+    """
+    is_train = (folder / "labels.sqlite").exists()
+    config = from_toml(TrainConfig if is_train else BaselineConfig, folder / "config.toml")
+    table = read_table(folder / "metrics.csv")
+    measured = [(s, r) for s, r in zip(table["step"], table["true_return"], strict=True) if math.isfinite(r)]
+    if not measured:
+        raise UserError(f"no episode has finished in {str(folder)!r} yet, so it has no true return to show.")
+    steps, returns = np.array(measured).T
+    return Outcome(
+        task=config.env,
+        arm=f"{config.labels} labels" if isinstance(config, TrainConfig) else TRUE_REWARD,
+        seed=config.seed,
+        curve=(steps, returns),
+        seconds=read_table(folder / "timing.csv")["seconds"][-1],
+    )
+
+
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """The run folders among these folders and directly inside them, in order of name.
+
+    Raises:
+        UserError: a folder neither is nor holds a run.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        inside = sorted(path.parent for path in [*folder.glob("config.toml"), *folder.glob("*/config.toml")])
+        if not inside:
+            raise UserError(
+                f"{str(folder)!r} neither is a run folder nor holds any: give folders that `prefrl train` made."
+            )
+        found += inside
+    return found
+
+
+def results(outcomes: Sequence[Outcome]) -> list[Result]:
+    """For each task and arm: interquartile mean of final true returns, 95 % interval, share of the true reward's."""
+    rows = []
+    for task in dict.fromkeys(outcome.task for outcome in outcomes):
+        of_task = [outcome for outcome in outcomes if outcome.task == task]
+        finals = {
+            arm: np.array([o.final for o in of_task if o.arm == arm]) for arm in dict.fromkeys(o.arm for o in of_task)
+        }
+        reference = interquartile_mean(finals[TRUE_REWARD]) if TRUE_REWARD in finals else None
+        for arm, values in finals.items():
+            middle = interquartile_mean(values)
+            low, high = bootstrap_interval([values], interquartile_mean, np.random.default_rng(0))
+            ratio = middle / reference if reference and reference > 0 else None
+            rows.append(Result(task, arm, len(values), middle, low, high, ratio))
+    return rows
+
+
+def panels(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[Curve]]]:
+    """Curves by task and arm, as `prefrl.plots.learning_curves` takes them."""
+    grouped: dict[str, dict[str, list[Curve]]] = {}
+    for outcome in outcomes:
+        grouped.setdefault(outcome.task, {}).setdefault(outcome.arm, []).append(outcome.curve)
+    return grouped
+
+
+def write_report(outcomes: Sequence[Outcome], folder: Path, title: str = "") -> str:
+    """Write compare.csv (the raw curve of every seed), compare.md (the table) and compare.png; return the table."""
+    about = versions()
+    command = shlex.join(["prefrl", *sys.argv[1:]])
+    with (folder / "compare.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["task", "arm", "seed", "step", "true_return"])
+        for o in outcomes:
+            writer.writerows(
+                [o.task, o.arm, o.seed, int(s), f"{r:.6g}"] for s, r in zip(*map(np.asarray, o.curve), strict=True)
+            )
+    table = result_table(results(outcomes))
+    final = f"Mean true return over the last {FINAL_SHARE:.0%} of the steps; commit {about['commit']}; `{command}`."
+    (folder / "compare.md").write_text(f"{table}\n\n{final}\n")
+    learning_curves(panels(outcomes), folder / "compare.png", title=title)
+    return table

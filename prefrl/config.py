@@ -1,0 +1,166 @@
+"""The dataclasses behind every command and every saved run: the one place where a default is written.
+
+A field that is `None` takes the value documented for the environment's family in `prefrl.presets`; the run folder's
+`config.toml` records the value it took. This module imports the standard library alone, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """A learner on the true reward: the curve that every learned reward is compared with."""
+
+    env: str = "HalfCheetah-v5"
+    """Gymnasium id, or "package:Id-v0" to import a package first."""
+    steps: int = 1_000_000
+    """Environment steps over all parallel environments, everything included; exactly this many are taken."""
+    seed: int = 0
+    """Seeds everything: environments, networks, questions, labelers."""
+    learner: str = "ppo"
+    """ppo, a2c, trpo, or an import path "package.module:Class" to a stable-baselines3 on-policy class."""
+    set: tuple[str, ...] = ()
+    """Learner settings that replace the family's, as name=value: learning_rate=1e-4 n_steps=64."""
+    env_kwargs: tuple[str, ...] | None = None
+    """Arguments of the environment, as name=value. Default: by family (unhealthy termination off on MuJoCo)."""
+    n_envs: int | None = None
+    """Environments stepped in parallel. Default: by family."""
+    backend: Literal["auto", "envpool", "gymnasium"] = "auto"
+    """What steps the environments: auto takes the fastest there is for the id."""
+    explore_steps: int | None = None
+    """Steps taken by the untrained policy before learning begins (part of `steps`). Default: 2 % of `steps`."""
+    phases: int = 50
+    """Times that reward, statistics and log are refreshed during training."""
+    reward_window: int = 50_000
+    """Newest steps over which the reward given to the learner has zero mean and standard deviation `reward_std`."""
+    reward_std: float | None = None
+    """Standard deviation of the reward given to the learner. Default: by family (1; Atari 0.05)."""
+    device: str = "auto"
+    """auto, cpu or cuda. auto is cuda only for image observations: small networks are faster on a CPU."""
+    out: Path | None = None
+    """Folder of the run; must not exist. Default: runs/ENV/ARM-seedN."""
+    tensorboard: bool = True
+    """Write TensorBoard events beside metrics.csv."""
+    wandb: str | None = None
+    """Weights & Biases project to log to as well (needs the wandb extra)."""
+
+
+@dataclass(frozen=True)
+class PreferenceConfig(BaselineConfig):
+    """What every run that learns its reward shares."""
+
+    labeler: str = "oracle"
+    """Who answers: oracle, or an import path "package.module:factory"."""
+    teachers: tuple[str, ...] = ("oracle",)
+    """Annotators that share the oracle's questions: oracle, stochastic, mistake, skip, equal, myopic, right90,
+    or settings such as beta=1,gamma=0.9 or accuracy=0.8."""
+    strategy: str = "disagreement"
+    """Which pairs are asked: disagreement, uniform, entropy, information_gain, coverage, coverage_disagreement,
+    or an import path."""
+    candidates: int = 10
+    """Pairs sampled for each one asked (paper: 10)."""
+    schedule: str = "annealed"
+    """When labels are asked: annealed (the paper's), constant, exponential, hyperbolic, or an import path."""
+    initial_labels: float = 0.25
+    """Share of the labels asked about the untrained policy, before training (paper: 0.25 on MuJoCo)."""
+    segment_steps: int | None = None
+    """Steps in a segment. Default: the environment's metadata["segment_steps"], else by id and family."""
+    keep_steps: int = 100_000
+    """Newest steps, over all environments, that questions are drawn from."""
+    members: int = 3
+    """Networks in the reward ensemble (paper: 3)."""
+    entropy_bonus: float | None = None
+    """Entropy bonus of the policy on top of the learner's own (paper: 0.01 with TRPO). Default: by family."""
+    noise_floor: float = 0.1
+    """Chance that the labeler answers at random, assumed by the likelihood (paper: 0.1)."""
+    reward_learning_rate: float = 1e-3
+    """Adam's step size for the reward ensemble."""
+    batch: int = 64
+    """Answers in a minibatch of the reward's fit."""
+    initial_epochs: int = 60
+    """Passes over the first answers, before training."""
+    fit_updates: int = 16
+    """Gradient steps of the reward's fit per phase: a fixed budget, however many answers there are."""
+    l2: float = 1e-4
+    """First weight of the L2 penalty, adapted so that held-out loss stays within 1.1 to 1.5 of training loss;
+    0 turns it off."""
+    max_answers: int | None = None
+    """Fit to this many newest answers only (paper: 3,000 on Atari). Default: by family, all on MuJoCo."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(PreferenceConfig):
+    """Learn a reward from answers, and a policy from that reward alone (Christiano et al. 2017)."""
+
+    labels: int = 700
+    """Questions asked in all, exactly; a skipped one counts."""
+
+
+@dataclass(frozen=True)
+class CompareConfig(PreferenceConfig):
+    """Learned reward beside true reward: every arm and seed, a table, a figure. Finished runs are not run again."""
+
+    labels: tuple[int, ...] = (700,)
+    """Label budgets, an arm each; the true reward is always an arm too."""
+    seeds: int = 3
+    """Seeds per arm: seed, seed + 1, ..."""
+    jobs: int = 2
+    """Runs at a time; each takes about a core."""
+    out: Path | None = None
+    """Folder of the runs, compare.csv, compare.md and compare.png. Default: runs/compare/ENV."""
+
+
+Config = TypeVar("Config", bound=BaselineConfig)
+
+
+def to_toml(config: BaselineConfig) -> dict[str, Any]:
+    """The configuration as TOML values; fields that are None, which TOML cannot say, are left out."""
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items() if v is not None}
+
+
+def from_toml(kind: type[Config], path: Path) -> Config:
+    """A configuration of this kind read from a TOML file; keys are the field names.
+
+    Raises:
+        UserError: no such file, not TOML, an unknown key, or a value of the wrong type.
+    """
+    from prefrl.lookup import did_you_mean
+    from prefrl.preference import UserError
+
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {str(path)!r}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{str(path)!r} is not TOML: {error}.") from error
+    known = {field.name: field for field in fields(kind)}
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(
+                f"{str(path)!r} sets {name!r}, which {kind.__name__} does not have."
+                f"{did_you_mean(name, known) or ' It has ' + ', '.join(known) + '.'}"
+            )
+        kinds = str(known[name].type)
+        allowed = {
+            "int": isinstance(value, int) and not isinstance(value, bool),
+            "float": isinstance(value, int | float) and not isinstance(value, bool),
+            "str": isinstance(value, str),
+            "Path": isinstance(value, str),
+            "bool": isinstance(value, bool),
+            "tuple[str, ...]": isinstance(value, list) and all(isinstance(item, str) for item in value),
+        }
+        if not any(fits and allowed_kind in kinds.split(" | ") for allowed_kind, fits in allowed.items()) and not (
+            kinds.startswith("Literal") and value in kinds
+        ):
+            raise UserError(f"{str(path)!r} sets {name} = {value!r}: it takes {kinds.replace(' | None', '')}.")
+        if "Path" in kinds:
+            values[name] = Path(value)
+        elif isinstance(value, list):
+            values[name] = tuple(value)
+    return kind(**values)

@@ -1,0 +1,58 @@
+"""Who answers: labelers by name.
+
+A labeler is any object called with a sequence of queries that returns the answers that have come back, possibly
+fewer than were asked. One that also has `observe_policy(mean_return, episode_steps)` is told before each phase how
+the current policy does; one that has `state_dict()` and `load_state_dict(state)` is saved with the run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+from prefrl.labelers.oracle import make_oracle
+from prefrl.lookup import lookup
+from prefrl.preference import Preference, Query, UserError
+
+
+@runtime_checkable
+class Labeler(Protocol):
+    """Anything that answers queries."""
+
+    def __call__(self, queries: Sequence[Query]) -> list[Preference]:
+        """The answers that have come back, in the order asked; a skipped question is a preference whose mu is None."""
+
+
+LABELERS: dict[str, Callable[..., Labeler]] = {"oracle": make_oracle}
+"""Built-in labelers; each entry is called as `factory(teachers, seed)`."""
+
+
+def make_labeler(name: str, teachers: Sequence[str], seed: int) -> Labeler:
+    """The labeler called `name`.
+
+    Args:
+        name: a key of `LABELERS`, or an import path `package.module:factory`, called as `factory(seed=seed)`.
+        teachers: the simulated annotators that share a built-in labeler's questions, as `parse_teacher` reads them.
+        seed: seeds everything the labeler draws.
+
+    Raises:
+        UserError: nothing is known by that name, a teacher cannot be read, or the factory makes no labeler.
+    """
+    if name in LABELERS:
+        return LABELERS[name](teachers, seed)
+    factory = lookup("labeler", name, LABELERS)
+    try:
+        inspect.signature(factory).bind(seed=seed)
+    except TypeError as error:
+        raise UserError(
+            f"labeler {name!r} cannot be called as factory(seed={seed}) ({error}): give the path of a function or "
+            "class that takes a seed and returns the labeler."
+        ) from error
+    labeler = factory(seed=seed)
+    if not callable(labeler):
+        raise UserError(
+            f"labeler {name!r} made {labeler!r}, which is not callable: return an object that takes a sequence of "
+            "queries and returns a list of preferences."
+        )
+    return labeler

@@ -1,0 +1,221 @@
+"""PPO and A2C from stable-baselines3, TRPO from sb3-contrib, held to exact steps and to one schedule over the run.
+
+stable-baselines3 restarts its schedules at every call of `learn` and overshoots to a whole rollout. Here the run's
+progress drives the schedules, and rollouts are cut so that they add up to the steps asked for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from prefrl.lookup import did_you_mean, lookup
+from prefrl.preference import UserError
+from prefrl.vector import is_image
+
+LEARNERS: dict[str, str] = {
+    "ppo": "stable_baselines3:PPO",
+    "a2c": "stable_baselines3:A2C",
+    "trpo": "sb3_contrib:TRPO",
+}
+CLIP_OBSERVATIONS = 10.0
+
+
+class EntropyBonusBuffer(RolloutBuffer):
+    """A rollout buffer that adds -coefficient * log pi(a|s) to each reward.
+
+    The entropy bonus for learners whose objective has no term for it (TRPO; paper, appendix A.1): in expectation it
+    is the policy's entropy at each state, and unlike a term in the loss it is discounted into the return.
+    """
+
+    def __init__(self, *args: Any, ent_coef: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ent_coef = ent_coef
+
+    def add(self, obs: Any, action: Any, reward: Any, episode_start: Any, value: Any, log_prob: torch.Tensor) -> None:
+        """Keep one step of every environment, its rewards (n_envs,) raised by the bonus."""
+        super().add(obs, action, reward - self.ent_coef * log_prob.cpu().numpy(), episode_start, value, log_prob)
+
+
+def learner_class(name: str) -> type[OnPolicyAlgorithm]:
+    """The algorithm a name or import path stands for.
+
+    Raises:
+        UserError: unknown, or not an on-policy algorithm of stable-baselines3.
+    """
+    path = lookup("learner", name, LEARNERS) if ":" not in name else name
+    found: Any = lookup("learner", path, {})
+    if not (isinstance(found, type) and issubclass(found, OnPolicyAlgorithm)):
+        raise UserError(
+            f"learner {name!r} is {found!r}: it must be a subclass of stable-baselines3's OnPolicyAlgorithm."
+        )
+    return found
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Whether a learner takes these settings.
+
+    Raises:
+        UserError: it does not.
+    """
+    takes = set(inspect.signature(learner_class(name)).parameters) - {"policy", "env", "seed", "device", "self"}
+    for setting in settings:
+        if setting not in takes:
+            raise UserError(f"learner {name!r} has no setting {setting!r}.{did_you_mean(setting, takes)}")
+
+
+def plan(vector_steps: int, rollout_steps: int, phases: int) -> list[list[int]]:
+    """Rollout lengths, phase by phase, that add up to `vector_steps` exactly.
+
+    Rollouts are as near to `rollout_steps` as equal shares allow, and phases to equal numbers of rollouts; a run of
+    fewer rollouts than `phases` has a phase for each rollout.
+    """
+    rollouts = max(1, round(vector_steps / rollout_steps))
+    lengths = np.diff(np.linspace(0, vector_steps, rollouts + 1).astype(int))
+    return [part.tolist() for part in np.array_split(lengths, min(phases, rollouts))]
+
+
+class Learner:
+    """A policy that learns from whatever reward its environment pays.
+
+    Vector observations are normalised by their running mean and standard deviation and clipped at 10.
+
+    Args:
+        name: key of `LEARNERS` or import path.
+        env: environments whose reward has been chosen already.
+        settings: keyword arguments of the algorithm; a value "lin_x" falls linearly from x to zero over the run.
+        seed: of networks, actions and minibatches.
+        device: "cpu" or "cuda".
+        entropy_bonus: added to what the algorithm's own `ent_coef` is.
+
+    Raises:
+        UserError: unknown learner, or settings it does not take.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        env: VecEnv,
+        settings: Mapping[str, Any],
+        seed: int,
+        device: str = "cpu",
+        entropy_bonus: float = 0.0,
+    ) -> None:
+        self.name, self.progress = name, 0.0
+        self.env: VecEnv = env
+        self.normaliser = None
+        if not is_image(env.observation_space):
+            self.normaliser = VecNormalize(env, norm_reward=False, clip_obs=CLIP_OBSERVATIONS)
+            self.env = self.normaliser
+        algorithm = learner_class(name)
+        kwargs: dict[str, Any] = {key: self._schedule(value) for key, value in settings.items()}
+        takes_bonus = "ent_coef" in inspect.signature(algorithm).parameters
+        if entropy_bonus and takes_bonus:
+            kwargs["ent_coef"] = kwargs.get("ent_coef", 0.0) + entropy_bonus
+        elif entropy_bonus:
+            kwargs |= {"rollout_buffer_class": EntropyBonusBuffer, "rollout_buffer_kwargs": {"ent_coef": entropy_bonus}}
+        self.policy_name = "CnnPolicy" if is_image(env.observation_space) else "MlpPolicy"
+        self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
+        self.model.set_logger(Logger(folder=None, output_formats=[]))
+
+    def _schedule(self, value: Any) -> Any:
+        """A "lin_x" as a schedule that follows the run's progress, not that of one call of `learn`."""
+        if not (isinstance(value, str) and value.startswith("lin_")):
+            return value
+        start = float(value.removeprefix("lin_"))
+        return lambda _: start * (1 - self.progress)
+
+    @property
+    def rollout_steps(self) -> int:
+        """Steps of each environment in a rollout, as configured."""
+        return self.model.n_steps
+
+    def explore(self, vector_steps: int) -> None:
+        """Act with the policy as it is, learning nothing: the random policy *network* of the paper (appendix A)."""
+        observations = self.env.reset()
+        for _ in range(vector_steps):
+            actions, _state = self.model.predict(observations)  # type: ignore[arg-type]
+            observations, _rewards, _dones, _infos = self.env.step(actions)
+
+    def learn(self, rollouts: list[int], progress: Callable[[], float]) -> dict[str, float]:
+        """Collect and learn from rollouts of the given lengths.
+
+        Args:
+            rollouts: steps of each environment in each rollout.
+            progress: share of the run done, which the schedules follow.
+
+        Returns:
+            The algorithm's own measures of its last update (losses, entropy, KL, ...).
+        """
+        for steps in rollouts:
+            if self.model.rollout_buffer.buffer_size != steps:
+                self.model.n_steps = self.model.rollout_buffer.buffer_size = steps
+                self.model.rollout_buffer.reset()
+            self.progress = progress()
+            self.model.learn(steps * self.env.num_envs, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
+        values = self.model.logger.name_to_value
+        measures = {k.removeprefix("train/"): float(v) for k, v in values.items() if k.startswith("train/")}
+        values.clear()
+        return measures
+
+    def save(self, path: Path) -> None:
+        """Write the policy's weights and its observation normalisation as safetensors."""
+        tensors = {f"policy.{name}": t.contiguous() for name, t in self.model.policy.state_dict().items()}
+        if self.normaliser is not None:
+            rms = self.normaliser.obs_rms
+            assert isinstance(rms, RunningMeanStd)
+            tensors |= {"observation_mean": torch.as_tensor(rms.mean), "observation_var": torch.as_tensor(rms.var)}
+        about = {"policy": self.policy_name, "policy_kwargs": self.model.policy_kwargs}
+        save_file(tensors, path, {"prefrl": json.dumps(about, default=repr)})
+
+
+class Policy:
+    """A saved policy: observations as the environment gives them in, actions out.
+
+    Args:
+        path: the `policy.safetensors` of a run.
+        observation_space: of the environment.
+        action_space: of the environment.
+
+    Raises:
+        UserError: no policy there, or one for other spaces.
+    """
+
+    def __init__(self, path: Path | str, observation_space: Any, action_space: Any) -> None:
+        if not Path(path).is_file():
+            raise UserError(f"there is no policy at {str(path)!r}: give the policy.safetensors of a finished run.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads(file.metadata()["prefrl"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            kind = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy}[about["policy"]]
+            self.policy = kind(observation_space, action_space, lambda _: 0.0, **about["policy_kwargs"])
+            weights = {n.removeprefix("policy."): t for n, t in tensors.items() if n.startswith("policy.")}
+            self.policy.load_state_dict(weights)
+        except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+            raise UserError(f"{str(path)!r} is not a policy for this environment: {error}") from error
+        self.policy.set_training_mode(False)
+        self.mean = tensors["observation_mean"].numpy() if "observation_mean" in tensors else None
+        self.std = np.sqrt(tensors["observation_var"].numpy() + 1e-8) if "observation_var" in tensors else None
+
+    def act(self, observations: NDArray[Any], deterministic: bool = False) -> NDArray[Any]:
+        """Actions for a batch of observations (n, *observation_shape), or for one."""
+        if self.mean is not None and self.std is not None:
+            scaled = (observations - self.mean) / self.std
+            observations = np.clip(scaled, -CLIP_OBSERVATIONS, CLIP_OBSERVATIONS).astype(np.float32)
+        return self.policy.predict(observations, deterministic=deterministic)[0]

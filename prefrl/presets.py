@@ -1,0 +1,133 @@
+"""Tuned settings per family of environments, and the paper's segment length per task.
+
+Tuned on seeds 100 and up, never on those reported; benchmarks/README.md says how. A setting given by the user
+(`--set name=value`) replaces the family's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefrl.preference import UserError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a family of environments starts from.
+
+    Attributes:
+        n_envs: environments in parallel.
+        segment_steps: steps in a segment where neither the environment nor `SEGMENT_STEPS` says.
+        reward_std: standard deviation of the reward given to the learner (paper, A.1: 1; A.2: 0.05 on Atari).
+        max_answers: fit to the newest answers only (paper, A.2: 3,000 on Atari).
+        learners: keyword arguments of each learner, by stable-baselines3's names; "lin_x" falls linearly from x to
+            zero over the run.
+        entropy_bonus: added to `ent_coef` only when learning from a learned reward (paper, A.1: 0.01).
+    """
+
+    n_envs: int
+    segment_steps: int
+    reward_std: float
+    learners: Mapping[str, Mapping[str, Any]]
+    entropy_bonus: float = 0.0
+    max_answers: int | None = None
+
+
+MUJOCO = Preset(
+    n_envs=32,
+    segment_steps=30,
+    reward_std=1.0,
+    learners={
+        "ppo": {
+            "n_steps": 64,
+            "batch_size": 512,
+            "n_epochs": 10,
+            "gamma": 0.99,
+            "gae_lambda": 0.95,
+            "learning_rate": "lin_1e-3",
+        },
+        "a2c": {"n_steps": 16, "gamma": 0.99, "gae_lambda": 0.95, "learning_rate": "lin_7e-4"},
+        "trpo": {"n_steps": 128, "batch_size": 512, "gamma": 0.995, "gae_lambda": 0.97, "target_kl": 0.02},
+    },
+)
+CLASSIC = Preset(
+    n_envs=8,
+    segment_steps=25,
+    reward_std=1.0,
+    learners={
+        "ppo": {
+            "n_steps": 256,
+            "batch_size": 256,
+            "n_epochs": 10,
+            "gamma": 0.95,
+            "gae_lambda": 0.95,
+            "learning_rate": "lin_1e-3",
+        },
+        "a2c": {"n_steps": 8, "gamma": 0.95, "gae_lambda": 0.9, "learning_rate": "lin_7e-4"},
+        "trpo": {"n_steps": 256, "batch_size": 256, "gamma": 0.95, "gae_lambda": 0.95},
+    },
+)
+PIXELS = Preset(
+    n_envs=8,
+    segment_steps=25,
+    reward_std=0.05,
+    max_answers=3000,
+    learners={
+        "ppo": {
+            "n_steps": 128,
+            "batch_size": 256,
+            "n_epochs": 4,
+            "learning_rate": "lin_2.5e-4",
+            "clip_range": "lin_0.1",
+            "ent_coef": 0.01,
+        },
+        "a2c": {"n_steps": 5, "learning_rate": "lin_7e-4", "ent_coef": 0.01},
+        "trpo": {"n_steps": 128, "batch_size": 256},
+    },
+)
+FAMILIES = {"mujoco": MUJOCO, "classic": CLASSIC, "pixels": PIXELS}
+
+SEGMENT_STEPS = {
+    # The paper's 1.5 seconds at the display rates of rl-teacher's tasks: 15 to 60 steps (paper, A.1).
+    "Reacher": 15,
+    "InvertedPendulum": 15,
+    "InvertedDoublePendulum": 15,
+    "HalfCheetah": 30,
+    "Ant": 30,
+    "Humanoid": 30,
+    "Walker2d": 45,
+    "Hopper": 60,
+    "Swimmer": 60,
+}
+
+# The paper removes terminations that would tell the learner about the task (paper, appendix A).
+ENV_KWARGS = dict.fromkeys(("Ant", "Hopper", "Humanoid", "Walker2d"), ("terminate_when_unhealthy=false",))
+
+
+def family(env_id: str, entry_point: str, is_image: bool) -> str:
+    """The family an environment belongs to, by what it shows and the module it comes from."""
+    if is_image:
+        return "pixels"
+    return "mujoco" if "mujoco" in f"{env_id} {entry_point}".lower() else "classic"
+
+
+def name_value(pairs: tuple[str, ...], what: str) -> dict[str, Any]:
+    """`("a=1", "b=true")` as `{"a": 1, "b": True}`: values are TOML, or plain words.
+
+    Raises:
+        UserError: an item without "=".
+    """
+    import tomllib
+
+    parsed = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UserError(f"{what} {pair!r} is not of the form name=value, such as learning_rate=1e-4.")
+        try:
+            parsed[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed[name] = value
+    return parsed

@@ -1,0 +1,128 @@
+"""Which pairs are worth asking about (Christiano et al. 2017, section 2.2.4).
+
+A strategy scores candidate pairs, `score(r_hat, pairs) -> array (n,)`; the highest are asked first. What a member
+predicts about a pair is P[left > right], the probability that left wins, without the noise floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prefrl.bradley_terry import probability
+from prefrl.recorder import Pairs
+from prefrl.reward_model import RewardEnsemble
+
+Strategy = Callable[[RewardEnsemble, Pairs], NDArray[np.floating]]
+
+
+def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int) -> Pairs:
+    """The `count` candidates with the highest scores; among equals, the first."""
+    if not count:
+        return candidates[np.zeros(0, np.int64)]
+    scores = np.asarray(score(r_hat, candidates), np.float64)
+    if scores.shape != (len(candidates),):
+        raise ValueError(f"a strategy gives one score per pair: got {scores.shape} for {len(candidates)} pairs")
+    return candidates[np.argsort(-scores, kind="stable")[:count]]
+
+
+@torch.inference_mode()
+def predicted_preferences(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "k n"]:
+    """P[left > right] by each member. Each step is evaluated once, however many windows share it."""
+    observations, actions, index = pairs.steps()
+    rewards = r_hat.member_rewards(observations, actions)
+    returns = rewards[:, torch.from_numpy(index).to(rewards.device)].sum(-1)  # (K, n, 2)
+    p: Tensor = probability(returns[..., 0], returns[..., 1], floor=0.0)
+    return p
+
+
+def uniform(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
+    """Every pair alike: the candidates, which are drawn uniformly, are asked in the order drawn."""
+    return np.zeros(len(pairs))
+
+
+def disagreement(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
+    """Variance over members of P[left > right]: the paper's rule (section 2.2.4)."""
+    variance: NDArray[np.floating] = predicted_preferences(r_hat, pairs).var(0, correction=0).cpu().numpy()
+    return variance
+
+
+def entropy(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
+    """Entropy, in nats, of the ensemble's mean prediction: H(mean_k p_k), as in B-Pref (Lee et al. 2021)."""
+    result: NDArray[np.floating] = _binary_entropy(predicted_preferences(r_hat, pairs).mean(0)).cpu().numpy()
+    return result
+
+
+def information_gain(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
+    """What the answer is expected to tell about which member is right, in nats: H(mean_k p_k) - mean_k H(p_k).
+
+    The mutual information of answer and member (Houlsby et al. 2011, BALD).
+    """
+    p = predicted_preferences(r_hat, pairs)
+    result: NDArray[np.floating] = (_binary_entropy(p.mean(0)) - _binary_entropy(p).mean(0)).cpu().numpy()
+    return result
+
+
+def coverage(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
+    """Pairs far from one another: greedy k-centres in the ensemble's hidden features (Sener and Savarese 2018)."""
+    return _farthest_first(_features(r_hat, pairs))
+
+
+def coverage_disagreement(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
+    """Coverage among the half of the candidates that members disagree about most; the other half comes after."""
+    doubt = disagreement(r_hat, pairs)
+    order = np.argsort(-doubt, kind="stable")
+    half = order[: (len(order) + 1) // 2]
+    scores = np.full(len(pairs), -np.inf)
+    scores[half] = _farthest_first(_features(r_hat, pairs[half]))
+    scores[order[len(half) :]] = -len(pairs) + doubt[order[len(half) :]]
+    return scores
+
+
+def _binary_entropy(p: Tensor) -> Tensor:
+    entropy_nats: Tensor = -(torch.special.xlogy(p, p) + torch.special.xlogy(1 - p, 1 - p))
+    return entropy_nats
+
+
+@torch.inference_mode()
+def _features(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "n f"]:
+    """Each pair's last hidden layer, averaged over the steps of each segment, of all members and both segments."""
+    observations, actions, index = pairs.steps()
+    hidden = r_hat.hidden_features(r_hat.normalised(r_hat.inputs(observations, actions)))  # (K, m, h)
+    flat = hidden.transpose(0, 1).flatten(1)  # (m, K h)
+    # Parts of 256 segments, so that the (2n, T, K h) gathered features are never all in memory.
+    parts = np.array_split(index.reshape(2 * len(pairs), -1), -(-2 * len(pairs) // 256))
+    segments = torch.cat([flat[torch.from_numpy(part).to(flat.device)].mean(1) for part in parts])
+    return segments.view(len(pairs), -1)
+
+
+def _farthest_first(points: Float[Tensor, "n f"]) -> NDArray[np.floating]:
+    """Minus the place of each point in the greedy traversal that always goes to the point farthest from those visited.
+
+    Its first k points are the greedy k-centres for every k (Gonzalez 1985). It starts at the point farthest from the
+    mean.
+    """
+    scores = np.zeros(len(points))
+    distance = (points - points.mean(0)).square().sum(1)
+    nearest = torch.full_like(distance, torch.inf)
+    for place in range(len(points)):
+        farthest = int((distance if place == 0 else nearest).argmax())
+        scores[farthest] = -place
+        nearest = torch.minimum(nearest, (points - points[farthest]).square().sum(1))
+        nearest[farthest] = -1.0  # visited: behind every point not yet visited, duplicates included
+    return scores
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "disagreement": disagreement,
+    "uniform": uniform,
+    "entropy": entropy,
+    "information_gain": information_gain,
+    "coverage": coverage,
+    "coverage_disagreement": coverage_disagreement,
+}

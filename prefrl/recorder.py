@@ -1,0 +1,234 @@
+"""Remembers what really happened, and cuts segments from it (Christiano et al. 2017, sections 2.1 and 2.2.4).
+
+The recorder sits directly on the environment, below every wrapper: what it holds are the raw observations, the actions
+as the environment received them, and the true reward before any scaling. It is the only place where that reward exists;
+oracle and evaluation read it here, and nothing above the recorder does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from prefrl.preference import Query, Segment, UserError
+
+
+class Episode(NamedTuple):
+    """A finished episode: environment steps taken (over all environments) when it ended, true return, length."""
+
+    step: int
+    true_return: float
+    steps: int
+
+
+class Recorder(VecEnvWrapper):
+    """A VecEnv that keeps the newest `keep_steps` steps in a ring and cuts fixed-length segments from them.
+
+    Attributes:
+        steps: environment steps taken since the start, over all environments.
+        episodes: episodes finished since `pop_episodes` was last called.
+    """
+
+    def __init__(self, venv: VecEnv, env_id: str, seed: int, keep_steps: int) -> None:
+        super().__init__(venv)
+        self.env_id, self.run_seed = env_id, seed
+        self.capacity = max(1, keep_steps // venv.num_envs)
+        obs, act = venv.observation_space, venv.action_space
+        if obs.shape is None or act.shape is None or obs.dtype is None or act.dtype is None:
+            raise UserError(f"{env_id} has spaces {obs} and {act}: the recorder needs arrays, so flatten them first.")
+        grid = (self.capacity, venv.num_envs)
+        self._observations: NDArray[Any] = np.zeros(grid + obs.shape, obs.dtype)
+        self._actions: NDArray[Any] = np.zeros(grid + act.shape, act.dtype)
+        self._rewards = np.zeros(grid, np.float64)
+        self._episode = np.zeros(grid, np.int64)
+        self._offset = np.zeros(grid, np.int64)
+        self._rows = 0  # vector steps taken
+        self._now_episode = np.full(venv.num_envs, -1, np.int64)
+        self._now_offset = np.zeros(venv.num_envs, np.int64)
+        self._now_return = np.zeros(venv.num_envs, np.float64)
+        self._last_observations: NDArray[Any] = np.zeros((venv.num_envs, *obs.shape), obs.dtype)
+        self._last_actions: NDArray[Any] = np.zeros((venv.num_envs, *act.shape), act.dtype)
+        self.episodes: list[Episode] = []
+
+    @property
+    def steps(self) -> int:
+        """Environment steps taken since the start, over all environments."""
+        return self._rows * self.num_envs
+
+    def reset(self) -> NDArray[Any]:
+        """Begin a new episode everywhere."""
+        observations = self.venv.reset()
+        assert isinstance(observations, np.ndarray)
+        self._begin_episodes(np.ones(self.num_envs, bool))
+        self._last_observations = observations.copy()
+        return observations
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Send the actions on, and keep them."""
+        self._last_actions[:] = actions
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step and remember it: the observation acted on, the action, the true reward."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        assert isinstance(observations, np.ndarray)
+        row = self._rows % self.capacity
+        self._observations[row] = self._last_observations
+        self._actions[row] = self._last_actions
+        self._rewards[row] = rewards
+        self._episode[row] = self._now_episode
+        self._offset[row] = self._now_offset
+        self._rows += 1
+        self._now_offset += 1
+        self._now_return += rewards
+        if dones.any():
+            for env in np.flatnonzero(dones):
+                self.episodes.append(Episode(self.steps, float(self._now_return[env]), int(self._now_offset[env])))
+            self._begin_episodes(dones)
+        np.copyto(self._last_observations, observations)
+        return observations, rewards, dones, infos
+
+    def _begin_episodes(self, begun: NDArray[np.bool_]) -> None:
+        self._now_episode[begun] += 1
+        self._now_offset[begun] = 0
+        self._now_return[begun] = 0.0
+
+    def pop_episodes(self) -> list[Episode]:
+        """The episodes finished since the last call."""
+        episodes, self.episodes = self.episodes, []
+        return episodes
+
+    def recent(self, steps: int, at_most: int | None = None) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+        """The newest `steps` steps (or all that are kept), oldest first.
+
+        Args:
+            steps: how far back.
+            at_most: return about this many of them, evenly spaced, when there are more.
+
+        Returns:
+            Observations (n, *observation_shape), actions (n, *action_shape) and true rewards (n,).
+        """
+        rows = self._newest_rows(-(-steps // self.num_envs))
+        if at_most is not None:
+            rows = rows[:: max(1, len(rows) * self.num_envs // at_most)]
+        return (
+            self._observations[rows].reshape(-1, *self._observations.shape[2:]),
+            self._actions[rows].reshape(-1, *self._actions.shape[2:]),
+            self._rewards[rows].reshape(-1),
+        )
+
+    def _newest_rows(self, count: int) -> NDArray[np.int64]:
+        """Ring positions of the newest `count` vector steps kept, oldest first."""
+        kept = min(self._rows, self.capacity, count)
+        return np.arange(self._rows - kept, self._rows) % self.capacity
+
+    def pairs(self, count: int, segment_steps: int, rng: np.random.Generator) -> Pairs:
+        """Draw pairs of distinct windows, uniformly over every window of finished and running episodes.
+
+        A window lies in one episode of one environment; the first and the last of an episode are windows like any
+        other. Nothing is copied until a pair is asked about.
+
+        Args:
+            count: pairs.
+            segment_steps: steps in each window.
+            rng: source of randomness.
+
+        Raises:
+            UserError: fewer than two windows of this length have been recorded.
+        """
+        starts = self._window_starts(segment_steps)
+        if count and len(starts) < 2:
+            raise UserError(
+                f"no two segments of {segment_steps} steps in the {min(self.steps, self._rewards.size)} steps kept of "
+                f"{self.env_id}: its episodes are shorter, or explore_steps is; ask for shorter segments or more steps."
+            )
+        left = rng.integers(len(starts), size=count) if count else np.zeros(0, np.int64)
+        right = rng.integers(len(starts) - 1, size=count) if count else np.zeros(0, np.int64)
+        right += right >= left  # uniform over the other windows: no segment is compared with itself
+        row, env = np.divmod(starts[np.stack([left, right], axis=1)], self.num_envs)
+        return Pairs(self, segment_steps, row, env)
+
+    def _window_starts(self, segment_steps: int) -> NDArray[np.int64]:
+        """Every window's start, as (vector step since the start) * n_envs + environment."""
+        rows = self._newest_rows(self.capacity)
+        if len(rows) < segment_steps:
+            return np.zeros(0, np.int64)
+        episode = self._episode[rows]
+        # Consecutive rows of one environment with the same episode at both ends have it all the way between.
+        whole = episode[segment_steps - 1 :] == episode[: len(rows) - segment_steps + 1]
+        return np.flatnonzero(whole) + (self._rows - len(rows)) * self.num_envs
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of windows into a recorder's ring: questions that could be asked, before one is.
+
+    A view that is valid until the recorder's next step; `queries` cuts the segments that own their data.
+
+    Attributes:
+        recorder: what the windows are in.
+        segment_steps: steps T in a window.
+        row: (n, 2) vector step, counted from the start of the run, at which each window begins.
+        env: (n, 2) environment of each window.
+    """
+
+    recorder: Recorder
+    segment_steps: int
+    row: NDArray[np.int64]
+    env: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Pairs n."""
+        return len(self.row)
+
+    def __getitem__(self, chosen: NDArray[np.int64]) -> Pairs:
+        """The chosen pairs, in the order given."""
+        return Pairs(self.recorder, self.segment_steps, self.row[chosen], self.env[chosen])
+
+    def steps(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+        """The steps the windows cover, each once however many windows share it.
+
+        Returns:
+            Observations (m, ...), actions (m, ...) and index (n, 2, T) into them.
+        """
+        ring = (self.row[..., None] + np.arange(self.segment_steps)) % self.recorder.capacity
+        cells = ring * self.recorder.num_envs + self.env[..., None]
+        seen = np.zeros(self.recorder.capacity * self.recorder.num_envs, bool)
+        seen[cells] = True
+        used = np.flatnonzero(seen)
+        place = np.cumsum(seen) - 1
+        row, env = np.divmod(used, self.recorder.num_envs)
+        return self.recorder._observations[row, env], self.recorder._actions[row, env], place[cells]
+
+    def true_returns(self) -> NDArray[np.float64]:
+        """True return of each window, (n, 2): for evaluation only."""
+        ring = (self.row[..., None] + np.arange(self.segment_steps)) % self.recorder.capacity
+        returns: NDArray[np.float64] = self.recorder._rewards[ring, self.env[..., None]].sum(-1)
+        return returns
+
+    def queries(self) -> list[Query]:
+        """Each pair as a query whose segments own copies of their data."""
+        return [
+            Query(*(self._segment(int(r), int(e)) for r, e in zip(rows, envs, strict=True)))
+            for rows, envs in zip(self.row, self.env, strict=True)
+        ]
+
+    def _segment(self, row: int, env: int) -> Segment:
+        recorder = self.recorder
+        ring = np.arange(row, row + self.segment_steps) % recorder.capacity
+        return Segment(
+            observations=recorder._observations[ring, env],
+            actions=recorder._actions[ring, env],
+            rewards=recorder._rewards[ring, env],
+            env_id=recorder.env_id,
+            step=recorder.steps,
+            seed=recorder.run_seed,
+            env_index=env,
+            episode=int(recorder._episode[ring[0], env]),
+            offset=int(recorder._offset[ring[0], env]),
+        )

@@ -1,0 +1,242 @@
+"""The fastest vector environment there is for an id, as stable-baselines3's VecEnv.
+
+EnvPool (C++) for Gymnasium's own MuJoCo tasks; the vector class an environment registers for itself
+(`vector_entry_point`); Gymnasium's single class, stepped in turn, for everything else. All of them give float32 vectors
+or uint8 images, take actions as the action space says, and reset a finished episode within the step.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from prefrl import presets
+from prefrl.lookup import did_you_mean
+from prefrl.preference import UserError
+
+
+def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
+    """Gymnasium's specification of an id; "package:Id-v0" imports the package first.
+
+    Raises:
+        UserError: the package cannot be imported, or no environment has that id.
+    """
+    package, colon, name = env_id.rpartition(":")
+    if colon:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UserError(f"environment {env_id!r}: package {package!r} cannot be imported ({error}).") from error
+    if name not in gym.registry:
+        raise UserError(
+            f"unknown environment {env_id!r}: it is an id in Gymnasium's registry, or 'package:Id-v0'; "
+            f"`prefrl envs` lists them.{did_you_mean(name, gym.registry)}"
+        )
+    return gym.registry[name]
+
+
+def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, **render: Any) -> gym.Env[Any, Any]:
+    """One Gymnasium environment whose observations are float32 vectors or uint8 images.
+
+    Raises:
+        UserError: it cannot be made, or its spaces are of a kind that a reward cannot be learned on.
+    """
+    find_spec(env_id)
+    try:
+        env = gym.make(env_id, disable_env_checker=True, **(env_kwargs or {}), **render)
+    except (gym.error.Error, ImportError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"environment {env_id!r} cannot be made with {env_kwargs or 'no arguments'}: {error}"
+        ) from error
+    obs, act = env.observation_space, env.action_space
+    if not isinstance(act, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        raise UserError(f"{env_id} has actions {act}: they must be Box, Discrete, MultiDiscrete or MultiBinary.")
+    if isinstance(obs, spaces.Box) and (is_image(obs) or obs.dtype == np.float32):
+        return env
+    if isinstance(obs, spaces.Box) and len(obs.shape) == 1:
+        return gym.wrappers.TransformObservation(env, lambda o: o.astype(np.float32), _float32(obs))
+    raise UserError(
+        f"{env_id} has observations {obs}: they must be a vector (Box of one dimension) or an image (Box of uint8, "
+        f"three dimensions); gymnasium.wrappers.FlattenObservation makes a vector of the others."
+    )
+
+
+def is_image(space: spaces.Space[Any]) -> bool:
+    """Whether observations are pixels: three dimensions of uint8."""
+    return isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8
+
+
+def make_vec_env(
+    env_id: str, n_envs: int, seed: int, backend: str = "auto", env_kwargs: dict[str, Any] | None = None
+) -> VecEnv:
+    """Environments stepped as one.
+
+    Args:
+        env_id: Gymnasium id, or "package:Id-v0".
+        n_envs: how many.
+        seed: each environment's seed derives from it.
+        backend: "auto", "envpool" or "gymnasium".
+        env_kwargs: arguments of the environment.
+
+    Raises:
+        UserError: unknown id, arguments it does not take, spaces not supported, or EnvPool asked for and missing.
+    """
+    spec = find_spec(env_id)
+    kwargs = env_kwargs or {}
+    if backend not in ("auto", "envpool", "gymnasium"):
+        raise UserError(f"unknown backend {backend!r}: it is auto, envpool or gymnasium.")
+    if backend != "gymnasium":
+        if str(spec.entry_point).startswith("gymnasium.envs.mujoco") and (pool := _envpool(spec.id, backend)):
+            return EnvPoolVecEnv(pool, spec.id, n_envs, seed, kwargs)
+        if backend == "envpool":
+            raise UserError(f"EnvPool does not have {env_id!r} here: use backend auto or gymnasium.")
+    env = DummyVecEnv([lambda: make_env(env_id, kwargs)] * n_envs)
+    env.seed(seed)
+    return env
+
+
+def _envpool(env_id: str, backend: str) -> Any:
+    """The envpool module where it is installed and has the id, else None."""
+    try:
+        import envpool
+    except ImportError as error:
+        if backend == "envpool":
+            raise UserError('backend envpool needs the package envpool: pip install "prefrl[fast]".') from error
+        return None
+    return envpool if env_id in envpool.list_all_envs() else None
+
+
+def _float32(box: spaces.Box) -> spaces.Box:
+    """The same box of float32."""
+    return spaces.Box(box.low.astype(np.float32), box.high.astype(np.float32), box.shape, np.float32)
+
+
+def list_environments(match: str = "") -> str:
+    """A line for each environment in Gymnasium's registry whose id contains `match`: horizon, segment length, reward.
+
+    Of several versions the newest is listed.
+
+    Raises:
+        UserError: there is none.
+    """
+    newest: dict[tuple[str | None, str], str] = {}
+    for env_id, spec in sorted(gym.registry.items(), key=lambda item: item[1].version or 0):
+        newest[spec.namespace, spec.name] = env_id
+    ids = sorted(env_id for env_id in newest.values() if match.lower() in env_id.lower())
+    if not ids:
+        raise UserError(f"no environment's id contains {match!r}.{did_you_mean(match, gym.registry)}")
+    lines = [f"{'id':<40} {'horizon':>8} {'segment':>8}  reward"]
+    for env_id in ids:
+        spec = gym.registry[env_id]
+        about = _metadata(spec)
+        segment = about.get("segment_steps", presets.SEGMENT_STEPS.get(spec.name, ""))
+        lines.append(f"{env_id:<40} {spec.max_episode_steps or '':>8} {segment:>8}  {about.get('reward', '')}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _metadata(spec: gym.envs.registration.EnvSpec) -> dict[str, Any]:
+    """The metadata of an environment's class, without making one; empty where its package is not installed."""
+    try:
+        entry = gym.envs.registration.load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else None
+    except (ImportError, AttributeError):
+        return {}
+    return dict(getattr(entry, "metadata", None) or {})
+
+
+class EnvPoolVecEnv(VecEnv):
+    """EnvPool's C++ environments behind stable-baselines3's interface.
+
+    EnvPool would spend a further step on every reset; here the environments that finished are reset within the step,
+    so that each step counted is a step taken. Steps in which no episode ends share one list of empty infos: nothing
+    is allocated per environment.
+    """
+
+    def __init__(self, envpool: Any, env_id: str, n_envs: int, seed: int, env_kwargs: dict[str, Any]) -> None:
+        known = envpool.make_spec(env_id).config._fields
+        for name in env_kwargs:
+            if name not in known:
+                raise UserError(f"{env_id} does not take {name!r}.{did_you_mean(name, known)}")
+        # Gymnasium's seeding of environment i is seed + i; EnvPool does the same from the one seed.
+        self.pool = envpool.make(env_id, env_type="gymnasium", num_envs=n_envs, seed=seed, **env_kwargs)
+        self._action_dtype = self.pool.action_space.dtype
+        action = self.pool.action_space
+        super().__init__(
+            n_envs,
+            _float32(self.pool.observation_space),
+            _float32(self.pool.action_space),
+        )
+        self._actions: NDArray[Any] = np.zeros((n_envs, *action.shape), self._action_dtype)
+        self._no_infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
+
+    def reset(self) -> NDArray[np.float32]:
+        """Begin a new episode everywhere; observations (n_envs, d)."""
+        return np.asarray(self.pool.reset()[0], np.float32)
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Keep the actions (n_envs, a) for `step_wait`."""
+        self._actions[:] = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """One step of every environment; those that finish are reset, their last observation is in the infos."""
+        raw, rewards, terminated, truncated, info = self.pool.step(self._actions)
+        import os
+
+        if os.environ.get("STAGGER"):
+            self._t = getattr(self, "_t", 0) + 1
+            H = 1000
+            if self._t <= H:
+                truncated = truncated | (np.arange(self.num_envs) * H // self.num_envs == self._t)
+        observations = raw.astype(np.float32)
+        dones = terminated | truncated
+        infos = self._no_infos
+        if dones.any():
+            infos = [{} for _ in range(self.num_envs)]
+            ended = np.flatnonzero(dones)
+            for env in ended:
+                infos[env] = {
+                    "terminal_observation": observations[env].copy(),
+                    "TimeLimit.truncated": bool(truncated[env] and not terminated[env]),
+                }
+            observations[ended] = self.pool.reset(ended.astype(np.int32))[0]
+        return observations, rewards, dones, infos
+
+    def close(self) -> None:
+        """Free the environments."""
+        self.pool.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of the pool, once per environment asked for."""
+        if attr_name == "render_mode":
+            return [None] * len(self._asked(indices))
+        return [getattr(self.pool, attr_name) for _ in self._asked(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Not possible: the environments live in C++.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError(f"EnvPool's environments have no attribute {attr_name!r} that can be set.")
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Not possible: the environments live in C++.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError(f"EnvPool's environments have no method {method_name!r}.")
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
+        """No Gymnasium wrapper is ever around these."""
+        return [False] * len(self._asked(indices))
+
+    def _asked(self, indices: Any) -> Sequence[int]:
+        return list(self._get_indices(indices))

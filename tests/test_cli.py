@@ -1,0 +1,189 @@
+"""The command line: right input does what it says; wrong input ends in one sentence, exit code 2, nothing written."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prefrl.cli import main
+
+SMALL = ["--env", "Pendulum-v1", "--steps", "4000", "--labels", "20", "--n-envs", "8", "--no-tensorboard"]
+FAST = ["--set", "n_steps=50", "batch_size=100", "n_epochs=1", "--phases", "4"]
+
+WRONG = {
+    "unknown environment": (["train", "--env", "HalfChetah-v5"], "Did you mean 'HalfCheetah-v5'?"),
+    "unknown package": (["train", "--env", "no_such_package:Id-v0"], "cannot be imported"),
+    "unknown learner": (["train", "--learner", "poo"], "Did you mean 'ppo'?"),
+    "learner that is none": (["train", "--learner", "math:sqrt"], "OnPolicyAlgorithm"),
+    "unknown strategy": (["train", "--strategy", "disagrement"], "Did you mean 'disagreement'?"),
+    "unknown schedule": (["train", "--schedule", "anealed"], "Did you mean 'annealed'?"),
+    "unknown labeler": (["train", "--labeler", "orakle"], "Did you mean 'oracle'?"),
+    "unknown teacher": (["train", "--teachers", "mistak"], "Did you mean 'mistake'?"),
+    "unknown learner setting": (["train", "--set", "learning_rat=1"], "Did you mean 'learning_rate'?"),
+    "malformed setting": (["train", "--set", "learning_rate"], "name=value"),
+    "unknown environment argument": (["train", "--env-kwargs", "no_such=1"], "no_such"),
+    "no labels": (["train", "--labels", "0"], "labels=0 must be more than zero"),
+    "negative labels": (["train", "--labels", "-3"], "labels=-3 must be more than zero"),
+    "no steps": (["baseline", "--steps", "0"], "steps=0 must be more than zero"),
+    "negative steps": (["train", "--steps", "-10"], "steps=-10 must be more than zero"),
+    "labels that do not fit": (["train", "--env", "Pendulum-v1", "--steps", "8000"], "cannot fit in 8000 steps"),
+    "steps that do not divide": (["train", "--steps", "100001", "--n-envs", "32"], "ask for 100000 or 100032"),
+    "segment longer than an episode": (["train", "--env", "Pendulum-v1", "--segment-steps", "300"], "200 or fewer"),
+    "exploring all the time": (["baseline", "--steps", "3200", "--explore-steps", "3200"], "below steps=3200"),
+    "unsupported observations": (["train", "--env", "FrozenLake-v1"], "must be a vector"),
+    "noise that is no share": (["train", "--noise-floor", "1.5"], "between 0 and 1"),
+    "no CUDA": (["train", "--device", "cuda"], "use auto or cpu"),
+    "unknown device": (["train", "--device", "tpu"], "auto, cpu or cuda"),
+    "plot of nothing": (["plot", "no-such-folder"], "give folders that `prefrl train` made"),
+    "unknown list": (["envs", "zzzz"], "no environment's id contains 'zzzz'"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.mark.parametrize(("arguments", "says"), WRONG.values(), ids=WRONG)
+def test_wrong_input_is_one_sentence_and_nothing_is_written(arguments, says, capsys, tmp_path):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("prefrl: ")
+    assert error.count("\n") == 1
+    assert says in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("toml", "says"),
+    [
+        ("lables = 20", "Did you mean 'labels'?"),
+        ("labels = 'many'", "it takes int"),
+        ("labels = true", "it takes int"),
+        ("labels = ", "is not TOML"),
+        ("backend = 'gpu'", "backend = 'gpu'"),
+    ],
+)
+def test_a_bad_toml_file_is_one_sentence(toml, says, capsys, tmp_path):
+    Path("run.toml").write_text(toml)
+    assert main(["train", "--config", "run.toml"]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
+def test_a_toml_file_that_is_not_there(capsys):
+    assert main(["train", "--config", "nowhere.toml"]) == 2
+    assert "cannot read the configuration 'nowhere.toml'" in capsys.readouterr().err
+
+
+def test_unknown_options_exit_with_2(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--lables", "3"])
+    assert stopped.value.code == 2
+    assert "--labels" in capsys.readouterr().err
+
+
+def test_train_writes_a_run_and_will_not_overwrite_it(capsys, tmp_path):
+    Path("run.toml").write_text('env = "Pendulum-v1"\nsteps = 4000\nlabels = 25\nseed = 7\n')
+    arguments = ["train", "--config", "run.toml", "--labels", "20", "--n-envs", "8", "--no-tensorboard", *FAST]
+    assert main(arguments) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    assert folder == Path("runs/Pendulum-v1/labels20-seed7")  # the command line comes before the file
+    before = (folder / "metrics.csv").read_bytes()
+    assert main(arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (folder / "metrics.csv").read_bytes() == before
+
+
+def test_compare_runs_every_arm_once_and_reports(capsys, tmp_path):
+    arguments = [
+        "compare",
+        *SMALL[:-3],
+        "--labels",
+        "10",
+        "20",
+        "--seeds",
+        "2",
+        "--no-tensorboard",
+        "--n-envs",
+        "8",
+        *FAST,
+    ]
+    arguments[arguments.index("--labels") + 1 : arguments.index("--labels") + 2] = ["10"]
+    assert main([*arguments, "--out", "cmp"]) == 0
+    table = capsys.readouterr().out
+    for arm in ("true reward", "10 labels", "20 labels"):
+        assert arm in table
+    folder = tmp_path / "cmp"
+    with (folder / "compare.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["arm"], row["seed"]) for row in rows} == {
+        (arm, seed) for arm in ("true reward", "10 labels", "20 labels") for seed in ("0", "1")
+    }
+    assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+    assert "commit" in (folder / "compare.md").read_text()
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.csv")}
+    assert len(written) == 6
+
+    (folder / "labels10-seed1" / "policy.safetensors").unlink()  # as if it had been stopped
+    assert main([*arguments, "--out", "cmp"]) == 0
+    again = {path: path.stat().st_mtime_ns for path in folder.glob("*-seed?/metrics.csv")}
+    assert {path.parent.name for path in written if again[path] != written[path]} == {"labels10-seed1"}
+    assert (folder / "labels10-seed1.stopped1" / "labels.sqlite").exists()  # answers are never deleted
+
+    assert main([*arguments, "--out", "cmp", "--members", "2"]) == 2
+    assert "members=3, and 2 is asked for" in capsys.readouterr().err
+
+    assert main(["plot", "cmp", "--out", "figure.svg"]) == 0
+    assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+
+def test_envs_lists_ids_with_horizon_and_segment(capsys):
+    assert main(["envs", "halfcheetah"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    line = next(line for line in lines if line.startswith("HalfCheetah-v5"))
+    assert line.split()[1:3] == ["1000", "30"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_no_permission_to_write(capsys, tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        assert main(["train", *SMALL]) == 2
+        assert "no permission to write" in capsys.readouterr().err
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that refuses new folders to everyone")
+def test_a_file_system_that_refuses_the_folder(capsys):
+    assert main(["train", *SMALL, *FAST, "--out", "/proc/prefrl-run"]) == 2
+    error = capsys.readouterr().err
+    assert "cannot write the run folder '/proc/prefrl-run'" in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_in_the_way_of_the_run_folder(capsys, tmp_path):
+    (tmp_path / "runs").write_text("")
+    assert main(["train", *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert "cannot write the run folder" in error
+    assert error.count("\n") == 1
+
+
+def test_help_is_quick_and_needs_no_torch():
+    script = (
+        "import sys, prefrl.cli\n"
+        "try:\n    prefrl.cli.main(['train', '--help'])\n"
+        "except SystemExit:\n    print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("False")
+    assert "--labels" in done.stdout

@@ -1,0 +1,230 @@
+"""The loop: what was asked for is what was spent, the learner is blind, the same seed gives the same bytes."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import prefrl
+from prefrl.config import BaselineConfig, TrainConfig, from_toml
+from prefrl.preference import Preference, UserError
+from prefrl.runlog import read_table
+from prefrl.store import Store
+
+SMALL = TrainConfig(
+    env="Pendulum-v1",
+    steps=8_000,
+    labels=60,
+    n_envs=8,
+    phases=5,
+    segment_steps=20,
+    initial_epochs=10,
+    set=("n_steps=50", "batch_size=100", "n_epochs=2"),
+    tensorboard=False,
+)
+
+
+class PoisonedPendulum(gym.Wrapper):
+    """Pendulum whose true reward is not a number."""
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = self.env.step(action)
+        return observation, math.nan, terminated, truncated, info
+
+
+class UprightLabeler:
+    """Prefers the clip with the pole higher; reads observations, never rewards."""
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def __call__(self, queries):
+        return [
+            Preference(q, float(q.left.observations[:, 0].sum() > q.right.observations[:, 0].sum()), "upright", 1.0)
+            for q in queries
+        ]
+
+
+def skip_every_third(seed):
+    """A labeler that cannot tell every third pair apart."""
+
+    def label(queries):
+        return [Preference(q, None if i % 3 == 0 else 1.0, "fussy", 2.0) for i, q in enumerate(queries)]
+
+    return label
+
+
+def half_late(seed):
+    """A labeler whose answers come back one phase late."""
+    waiting = []
+
+    def label(queries):
+        back = list(waiting)
+        waiting[:] = [Preference(q, 1.0, "late", 1.0) for q in queries]
+        return back
+
+    return label
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _environments():
+    gym.register(
+        "PoisonedPendulum-v0", lambda: PoisonedPendulum(gym.make("Pendulum-v1").unwrapped), max_episode_steps=200
+    )
+    yield
+    del gym.registry["PoisonedPendulum-v0"]
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_same_seed_gives_the_same_metrics_byte_for_byte_and_another_seed_does_not(tmp_path):
+    one, two, other = (
+        prefrl.train(replace(SMALL, out=tmp_path / name, seed=seed), quiet=True)
+        for name, seed in (("one", 3), ("two", 3), ("other", 4))
+    )
+    assert (one / "metrics.csv").read_bytes() == (two / "metrics.csv").read_bytes()
+    assert (one / "reward.safetensors").read_bytes() == (two / "reward.safetensors").read_bytes()
+    assert (one / "metrics.csv").read_bytes() != (other / "metrics.csv").read_bytes()
+
+
+def test_mujoco_runs_repeat_too(tmp_path):
+    config = replace(SMALL, env="HalfCheetah-v5", segment_steps=None, explore_steps=800)
+    one, two = (prefrl.train(replace(config, out=tmp_path / name), quiet=True) for name in ("one", "two"))
+    assert (one / "metrics.csv").read_bytes() == (two / "metrics.csv").read_bytes()
+
+
+def test_the_learner_is_blind_to_the_true_reward(tmp_path):
+    """With rewards that are not numbers, everything but the measures of the true reward is as it was."""
+    seeing, blind = (
+        prefrl.train(replace(SMALL, env=env, labeler=f"{__name__}:UprightLabeler", out=tmp_path / env), quiet=True)
+        for env in ("Pendulum-v1", "PoisonedPendulum-v0")
+    )
+    for a, b in zip(rows(seeing), rows(blind), strict=True):
+        assert b["true_return"] == b["correlation"] == ""
+        for name in set(a) - {"true_return", "correlation"}:
+            assert a[name] == b[name], name
+    assert any(row["true_return"] for row in rows(seeing))
+    policies = [prefrl.load_run(folder).policy.policy.state_dict() for folder in (seeing, blind)]
+    assert all((policies[0][name] == policies[1][name]).all() for name in policies[0])
+
+
+@pytest.mark.parametrize("labels", [1, 2, 60, 199])
+def test_labels_and_steps_are_spent_to_the_last_one(tmp_path, labels):
+    folder = prefrl.train(replace(SMALL, labels=labels, out=tmp_path / "run"), quiet=True)
+    last = rows(folder)[-1]
+    assert (int(last["labels_asked"]), int(last["labels_answered"]), int(last["step"])) == (labels, labels, 8_000)
+    with Store(folder / "labels.sqlite") as store:
+        counts = store.counts()
+        assert (counts.asked, counts.answered, counts.skipped) == (labels, labels, 0)
+        assert max(answer.query.left.step for answer in store.answers()[0]) < 8_000
+
+
+@pytest.mark.parametrize(("steps", "n_envs", "n_steps"), [(8_000, 8, 64), (5_005, 5, 37), (4_004, 4, 1_000)])
+def test_steps_are_exact_where_rollouts_do_not_divide_them(tmp_path, steps, n_envs, n_steps):
+    shared = {"steps": steps, "n_envs": n_envs, "set": (f"n_steps={n_steps}", f"batch_size={n_envs}", "n_epochs=1")}
+    for run, name in ((prefrl.train, "learned"), (prefrl.run_baseline, "true")):
+        kind = SMALL if name == "learned" else BaselineConfig(env="Pendulum-v1", tensorboard=False)
+        folder = run(replace(kind, **shared, out=tmp_path / name), quiet=True)
+        assert read_table(folder / "metrics.csv")["step"][-1] == steps
+
+
+def test_a_skipped_question_spends_the_budget_and_both_counts_are_kept(tmp_path):
+    folder = prefrl.train(replace(SMALL, labeler=f"{__name__}:skip_every_third", out=tmp_path / "run"), quiet=True)
+    last = rows(folder)[-1]
+    assert int(last["labels_asked"]) == 60
+    assert 30 < int(last["labels_answered"]) < 42
+    with Store(folder / "labels.sqlite") as store:
+        assert store.counts().skipped == 60 - int(last["labels_answered"])
+
+
+def test_answers_may_come_back_later(tmp_path):
+    folder = prefrl.train(replace(SMALL, labeler=f"{__name__}:half_late", out=tmp_path / "run"), quiet=True)
+    table = rows(folder)
+    assert table[0]["labels_answered"] == "0"
+    assert table[0]["train_loss"] == ""
+    for before, after in pairwise(table):
+        assert after["labels_answered"] == before["labels_asked"]
+
+
+def test_the_run_folder_has_every_part_and_can_be_run_again(tmp_path):
+    folder = prefrl.train(replace(SMALL, tensorboard=True, out=tmp_path / "run"), quiet=True)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.toml",
+        "labels.sqlite",
+        "metrics.csv",
+        "policy.safetensors",
+        "reward.safetensors",
+        "tensorboard",
+        "timing.csv",
+        "versions.json",
+    }
+    assert list((folder / "tensorboard").iterdir())
+    assert {"commit", "torch", "gymnasium", "stable-baselines3"} <= set(
+        json.loads((folder / "versions.json").read_text())
+    )
+    again = replace(from_toml(TrainConfig, folder / "config.toml"), out=tmp_path / "again", tensorboard=False)
+    prefrl.train(again, quiet=True)
+    assert (tmp_path / "again" / "metrics.csv").read_bytes() == (folder / "metrics.csv").read_bytes()
+    timing = read_table(folder / "timing.csv")
+    assert timing["seconds"][-1] >= sum(sum(timing[part]) for part in ("learn", "ask", "answer", "fit")) * 0.99
+
+
+def test_a_saved_run_gives_back_policy_reward_and_answers(tmp_path):
+    run = prefrl.load_run(prefrl.train(replace(SMALL, out=tmp_path / "run"), quiet=True))
+    env = prefrl.LearnedRewardEnv(run.make_env(), run.folder / "reward.safetensors", expose_true_reward=True)
+    observation, _ = env.reset(seed=0)
+    action = run.policy.act(observation[None])[0]
+    _, reward, _, _, info = env.step(action)
+    assert reward == pytest.approx(float(run.r_hat.reward(observation[None], action[None])[0]))
+    assert info["true_reward"] <= 0
+    assert len(run.answers) == 60
+    assert run.metrics["labels_asked"][-1] == 60
+
+
+def test_baseline_pays_the_true_reward_on_the_scale_of_a_learned_one(tmp_path):
+    config = BaselineConfig(
+        env="Pendulum-v1", steps=8_000, n_envs=8, phases=5, set=SMALL.set, tensorboard=False, out=tmp_path / "run"
+    )
+    table = read_table(prefrl.run_baseline(config, quiet=True) / "metrics.csv")
+    assert np.nanmin(table["true_return"]) < -500  # logged raw, while what is paid has unit deviation
+    # Pendulum pays about -6 a step: values of its raw returns would be in the hundreds, those of scaled ones are not.
+    assert max(table["learner_value_loss"]) < 1_000
+
+
+def test_random_first_steps_count(tmp_path):
+    folder = prefrl.train(replace(SMALL, explore_steps=4_000, out=tmp_path / "run"), quiet=True)
+    with Store(folder / "labels.sqlite") as store:
+        steps = [answer.query.left.step for answer in store.answers()[0]]
+    assert min(steps) == 4_000
+    assert steps.count(4_000) == 15  # a quarter of the labels, asked about the untrained policy
+    assert read_table(folder / "metrics.csv")["step"][-1] == 8_000
+
+
+@pytest.mark.parametrize("strategy", ["disagreement", "uniform", "entropy", "information_gain", "coverage"])
+def test_every_strategy_runs_in_the_loop(tmp_path, strategy):
+    folder = prefrl.train(replace(SMALL, strategy=strategy, steps=4_000, out=tmp_path / "run"), quiet=True)
+    assert int(rows(folder)[-1]["labels_answered"]) == 60
+
+
+def test_learns_pendulum_from_answers_in_under_a_minute(tmp_path):
+    """From 200 answers the policy gets well past a random one, whose return is about -1,250."""
+    config = TrainConfig(env="Pendulum-v1", steps=80_000, labels=200, seed=100, tensorboard=False, out=tmp_path / "run")
+    run = prefrl.load_run(prefrl.train(config, quiet=True))
+    true_returns = np.array(run.metrics["true_return"])
+    assert np.nanmean(true_returns[-5:]) > -700
+    assert run.metrics["held_out_accuracy"][-1] > 0.75
+
+
+def test_an_environment_that_does_not_end_in_time_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="longer than an episode"):
+        prefrl.train(replace(SMALL, segment_steps=201, out=tmp_path / "run"), quiet=True)
+    assert not list(Path(tmp_path).iterdir())

@@ -1,0 +1,474 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prefrl.preference import Preference, Query, Segment, UserError
+from prefrl.store import SCHEMA_VERSION, Counts, Store
+
+QUIET_NAN = np.frombuffer(np.uint64(0x7FF800000000BEEF).tobytes(), np.float64)[0]
+
+
+def make_segment(number: int, **changes: Any) -> Segment:
+    """A segment of three steps that holds its number."""
+    segment = Segment(
+        observations=np.full((3, 2), number, np.float64),
+        actions=np.zeros((3, 1), np.float32),
+        rewards=np.arange(3.0),
+        env_id="Some-v0",
+        step=1000 + number,
+        seed=7,
+        env_index=2,
+        episode=5,
+        offset=11,
+    )
+    return replace(segment, **changes)
+
+
+def make_query(number: int) -> Query:
+    return Query(make_segment(2 * number), make_segment(2 * number + 1))
+
+
+def make_preference(number: int, labeler: str = "oracle", mu: float | None = 1.0, seconds: float = 2.5) -> Preference:
+    return Preference(make_query(number), mu, labeler, seconds)
+
+
+def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def content(preferences: list[Preference]) -> list[tuple[str, float | None, str, float]]:
+    return [(p.query.key, p.mu, p.labeler, p.seconds) for p in preferences]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "labels.sqlite"
+
+
+# What comes back
+
+
+@pytest.mark.parametrize(
+    ("observations", "actions"),
+    [
+        (np.array([[1.5, -0.0], [np.inf, QUIET_NAN]]), np.array([[0.1], [0.2]], np.float32)),
+        (np.arange(2 * 8 * 8 * 4, dtype=np.uint8).reshape(2, 8, 8, 4), np.array([3, 0])),
+        (np.array([4, 5]), np.array([True, False])),
+        (np.array([[1.0], [2.0]], ">f8"), np.array([[1], [2]], ">i4")),
+        (np.asfortranarray(np.arange(12.0).reshape(2, 2, 3)), np.zeros((2, 0), np.float32)),
+        (np.array([["left", "ω"], ["", "x"]]), np.array([1 + 2j, 0])),
+    ],
+    ids=["floats", "frames", "discrete", "big-endian", "fortran and empty", "text and complex"],
+)
+def test_segments_come_back_bit_for_bit(path: Path, observations: Any, actions: Any) -> None:
+    left = make_segment(0, observations=observations, actions=actions, rewards=np.array([-0.0, 1e-310]))
+    given = Preference(Query(left, make_segment(1)), 0.5, "oracle", 0.1 + 0.2)
+    with Store(path) as store:
+        store.ask([given.query])
+        store.add([given])
+    with Store(path) as store:
+        (found,), last = store.answers()
+    assert last == 1
+    assert content([found]) == content([given])
+    for name in ("observations", "actions", "rewards"):
+        before, after = getattr(left, name), getattr(found.query.left, name)
+        assert (after.dtype, after.shape, after.tobytes()) == (before.dtype, before.shape, before.tobytes())
+        assert not after.flags.writeable
+    assert found.query.left.key == left.key
+    for name in ("env_id", "step", "seed", "env_index", "episode", "offset"):
+        assert getattr(found.query.left, name) == getattr(left, name)
+
+
+def test_numpy_scalars_are_as_good_as_numbers() -> None:
+    given = make_preference(0)
+    for noun, name, value in (
+        (given.query.left, "step", np.int64(2**40)),
+        (given.query.left, "episode", np.uint8(3)),
+        (given, "mu", np.float32(0.5)),
+        (given, "seconds", np.float32(1.25)),
+    ):
+        object.__setattr__(noun, name, value)  # outside tests nothing checks the types that were promised
+    with Store(":memory:") as store:
+        store.add([given])
+        ((found,), _) = store.answers()
+    assert (found.query.left.step, found.query.left.episode, found.mu, found.seconds) == (2**40, 3, 0.5, 1.25)
+
+
+def test_answers_arrive_in_order_and_only_new_ones_are_fetched(path: Path) -> None:
+    with Store(path) as store:
+        assert store.answers() == ([], 0)
+        store.ask([make_query(number) for number in range(6)])
+        assert store.answers() == ([], 0)
+        store.add([make_preference(4), make_preference(1)])
+        first, after = store.answers()
+        assert content(first) == content([make_preference(4), make_preference(1)])
+        assert store.answers(after) == ([], after)
+        store.add([make_preference(5), make_preference(0, mu=None)])
+        second, _ = store.answers(after)
+        assert content(second) == content([make_preference(5), make_preference(0, mu=None)])
+        every, last = store.answers()
+        assert content(every) == content(first + second)
+        assert store.answers(last) == ([], last)
+
+
+def test_answers_about_one_query_share_it() -> None:
+    with Store(":memory:") as store:
+        a, b, c = (make_segment(number) for number in range(3))
+        store.add([Preference(Query(a, b), 1.0, who, 0.0) for who in ("ann", "bob")])
+        store.add([Preference(Query(b, c), 0.0, "ann", 0.0)])
+        (first, second, third), _ = store.answers()
+    assert first.query is second.query
+    assert first.query.right is third.query.left
+
+
+def test_counts() -> None:
+    with Store(":memory:") as store:
+        assert store.counts() == Counts(asked=0, answered=0, skipped=0, seconds=0.0)
+        store.ask([make_query(number) for number in range(5)])
+        store.add([make_preference(0, seconds=3.0), make_preference(1, mu=0.5, seconds=0.5)])
+        store.add([make_preference(2, mu=None, seconds=4.0), make_preference(0, labeler="ann", mu=0.0, seconds=1.0)])
+        assert store.counts() == Counts(asked=5, answered=3, skipped=1, seconds=8.5)
+
+
+def test_nothing_asked_and_nothing_answered_is_nothing_recorded() -> None:
+    with Store(":memory:") as store:
+        store.ask([])
+        store.add([])
+        assert store.counts() == Counts(0, 0, 0, 0.0)
+
+
+# What is kept once
+
+
+def test_a_query_is_kept_once_and_so_is_a_segment(path: Path) -> None:
+    a, b, c = (make_segment(number) for number in range(3))
+    again = make_segment(0, step=9999)
+    with Store(path) as store:
+        store.ask([Query(a, b), Query(again, b), Query(b, a)])
+        store.ask([Query(b, a), Query(again, c)])
+        assert store.counts().asked == 3
+    assert rows(path, "SELECT key, step FROM segments ORDER BY step") == [(s.key, s.step) for s in (a, b, c)]
+    assert rows(path, "SELECT left_key, right_key FROM queries ORDER BY id") == [
+        (a.key, b.key),
+        (b.key, a.key),
+        (a.key, c.key),
+    ]
+
+
+def test_the_first_answer_of_a_labeler_to_a_query_is_kept() -> None:
+    with Store(":memory:") as store:
+        store.add([make_preference(0, mu=1.0), make_preference(1), make_preference(0, mu=0.0)])
+        store.add([make_preference(0, mu=0.5), make_preference(2), make_preference(0, labeler="ann", mu=None)])
+        found, _ = store.answers()
+    expected = [
+        make_preference(0, mu=1.0),
+        make_preference(1),
+        make_preference(2),
+        make_preference(0, labeler="ann", mu=None),
+    ]
+    assert content(found) == content(expected)
+
+
+def test_more_queries_than_one_statement_can_name() -> None:
+    preferences = [make_preference(number) for number in range(1201)]
+    with Store(":memory:") as store:
+        store.ask([p.query for p in preferences[:700]])
+        store.add(preferences[600:])
+        store.add(preferences)
+        assert store.counts() == Counts(1201, 1201, 0, 2.5 * 1201)
+        found, _ = store.answers()
+    assert content(found) == content(preferences[600:] + preferences[:600])
+
+
+def test_answers_of_one_store_start_another(path: Path) -> None:
+    with Store(path) as old, Store(":memory:") as new:
+        old.add([make_preference(3), make_preference(1, mu=None)])
+        new.add(old.answers()[0])
+        assert content(new.answers()[0]) == content(old.answers()[0])
+        assert new.counts() == old.counts()
+
+
+# What is on disk
+
+
+def test_a_store_holds_numpy_arrays_and_no_pickles(path: Path) -> None:
+    objects = make_segment(0, observations=np.array([[{}], [None], ["x"]], object))
+    with Store(path) as store:
+        store.ask([make_query(0)])
+        with pytest.raises(Exception, match="allow_pickle"):
+            store.ask([make_query(1), Query(make_segment(3), objects)])
+        assert store.counts().asked == 1  # all or none
+    packed = [zlib.decompress(blob) for (blob,) in rows(path, "SELECT steps FROM segments")]
+    assert [blob[:6] for blob in packed] == [b"\x93NUMPY"] * 2
+
+
+@pytest.fixture
+def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "XYZ-5:30")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_greenwich")
+def test_content_does_not_depend_on_the_clock_and_times_are_utc(tmp_path: Path) -> None:
+    before = datetime.now(UTC).replace(tzinfo=None)
+    for name in ("one", "two"):
+        with Store(tmp_path / name) as store:
+            store.ask([make_query(number) for number in range(3)])
+            store.add([make_preference(2), make_preference(0)])
+    after = datetime.now(UTC).replace(tzinfo=None) + timedelta(microseconds=1)
+    for sql in (
+        "SELECT * FROM prefrl",
+        "SELECT * FROM segments",
+        "SELECT id, key, left_key, right_key FROM queries",
+        "SELECT id, query_key, labeler, mu, seconds FROM answers",
+    ):
+        assert rows(tmp_path / "one", sql) == rows(tmp_path / "two", sql) != []
+    times = rows(tmp_path / "one", "SELECT asked_at FROM queries UNION ALL SELECT answered_at FROM answers")
+    assert len(times) == 5
+    assert all(before <= datetime.fromisoformat(text) <= after for (text,) in times)
+
+
+def test_every_commit_is_flushed_and_references_hold(path: Path) -> None:
+    with Store(path) as store:
+        store.add([make_preference(0)])
+        with store._engine.begin() as connection:
+            settings = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "synchronous", "foreign_keys")
+            ]
+        assert settings == ["wal", 2, 1]  # 2 is FULL
+        with pytest.raises(Exception, match="FOREIGN KEY"), store._engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM segments")
+        assert len(store.answers()[0]) == 1
+
+
+def add_for_ever(path: Path, start: int) -> None:
+    """Add three answers at a time, saying how many there are after each time."""
+    with Store(path) as store:
+        for number in range(start, sys.maxsize, 3):
+            preferences = [make_preference(number + i, seconds=float(number + i)) for i in range(3)]
+            store.ask([p.query for p in preferences])
+            store.add(preferences)
+            print(number + 3, flush=True)
+
+
+def test_every_acknowledged_answer_survives_kill_9(path: Path) -> None:
+    delays = np.random.default_rng(0).uniform(0.0, 0.05, 5)
+    stored = 0
+    for delay in delays:
+        command = [sys.executable, __file__, str(path), str(stored)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with process:
+            assert process.stdout is not None
+            acknowledged = int(process.stdout.readline())
+            threading.Event().wait(delay)
+            process.send_signal(signal.SIGKILL)
+            acknowledged = int([str(acknowledged), *process.stdout.read().split("\n")[:-1]][-1])
+        assert process.returncode == -signal.SIGKILL
+        with Store(path) as store:
+            found, _ = store.answers()
+        stored = len(found)
+        assert stored in (acknowledged, acknowledged + 3)  # what was in flight is there whole, or not at all
+        assert content(found) == content([make_preference(i, seconds=float(i)) for i in range(stored)])
+    assert stored >= 3 * len(delays)
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(path: Path) -> None:
+    code = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_store import *
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with Store(sys.argv[1]) as store:
+    store.add([make_preference(0)])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+    noise = np.random.default_rng(0).normal(size=(3, 100_000))
+    large = Query(make_segment(2, observations=noise), make_segment(3))
+    try:
+        store.add([make_preference(1), Preference(large, 1.0, "oracle", 0.0)])
+    except UserError as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    store.add([make_preference(4)])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"cannot use {path} as a store (")
+    with Store(path) as store:
+        assert content(store.answers()[0]) == content([make_preference(0), make_preference(4)])
+
+
+# Several at once
+
+
+def test_stores_created_at_once_on_one_file_take_turns(path: Path) -> None:
+    start = threading.Barrier(6)
+    preferences = [make_preference(number) for number in range(40)]
+
+    def work(worker: int) -> None:
+        start.wait()
+        with Store(path) as store:
+            for number in range(0, 40, 4):
+                store.ask([p.query for p in preferences[number : number + 4]])
+                store.add(preferences[number : number + 4])
+                store.add([replace(preferences[number], labeler=f"worker {worker}")])
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+    with Store(path) as store:
+        assert store.counts() == Counts(asked=40, answered=40 + 6 * 10, skipped=0, seconds=2.5 * 100)
+    assert [number for (number,) in rows(path, "SELECT id FROM answers ORDER BY id")] == list(range(1, 101))
+
+
+@pytest.mark.parametrize("where", ["file", ":memory:"])
+def test_threads_may_share_a_store_and_a_watcher_sees_every_answer_once(path: Path, where: str) -> None:
+    seen: list[Preference] = []
+    with Store(path if where == "file" else where) as store:
+
+        def watch() -> None:
+            after = 0
+            while len(seen) < 80:
+                new, after = store.answers(after)
+                seen.extend(new)
+                threading.Event().wait(0.002)
+
+        with ThreadPoolExecutor(5) as pool:
+            watching = pool.submit(watch)
+            list(pool.map(lambda n: store.add([make_preference(n), make_preference(n + 40)]), range(40)))
+            watching.result(timeout=30)
+        assert content(seen) == content(store.answers()[0])
+    assert len(seen) == 80
+
+
+# What goes wrong
+
+
+@contextmanager
+def read_only_folder() -> Iterator[Path]:
+    """A folder nobody may write to, not even the superuser, who is somebody else meanwhile."""
+    folder = Path(tempfile.mkdtemp())
+    superuser = os.geteuid() == 0
+    folder.chmod(0o555)
+    if superuser:
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        if superuser:
+            os.seteuid(0)
+        folder.chmod(0o755)
+        folder.rmdir()
+
+
+def assert_one_sentence(error: UserError, *, names: object) -> None:
+    assert str(names) in str(error)
+    assert "\n" not in str(error)
+    assert str(error).endswith(".")
+
+
+def test_a_read_only_folder_is_one_sentence() -> None:
+    with read_only_folder() as folder:
+        with pytest.raises(UserError, match="can be written to") as caught:
+            Store(folder / "labels.sqlite")
+        assert_one_sentence(caught.value, names=folder / "labels.sqlite")
+
+
+def test_a_store_that_became_read_only_is_one_sentence(path: Path) -> None:
+    Store(path).close()
+    with Store(f"sqlite:///file:{path}?mode=ro&uri=true") as store:
+        with pytest.raises(UserError, match="can be written to"):
+            store.add([make_preference(0)])
+        assert store.counts().answered == 0
+
+
+def make_text(path: Path) -> None:
+    path.write_text("These are my notes, and they are long enough to be taken for a database's header. " * 9)
+
+
+def make_someone_elses_database(path: Path) -> None:
+    rows(path, "CREATE TABLE recipes (name)")
+
+
+def make_newer_store(path: Path) -> None:
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE prefrl SET schema_version = schema_version + 1")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (make_text, "not a database"),
+        (make_someone_elses_database, "something else"),
+        (make_newer_store, f"has schema version {SCHEMA_VERSION + 1} and this prefrl reads {SCHEMA_VERSION}"),
+        (Path.mkdir, "unable to open"),
+    ],
+)
+def test_what_is_not_a_store_is_one_sentence_and_left_alone(
+    path: Path, make: Callable[[Path], None], message: str
+) -> None:
+    make(path)
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(UserError, match=message) as caught:
+        Store(path)
+    assert_one_sentence(caught.value, names=path)
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
+    missing = tmp_path / "no" / "such" / "labels.sqlite"
+    with pytest.raises(UserError, match="a folder that exists") as caught:
+        Store(missing)
+    assert_one_sentence(caught.value, names=missing)
+    assert not missing.parent.exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://ann:secret@host/db",
+        "mysql+nosuchdriver://ann:secret@host/db",
+        "postgresql://ann:secret@host:port/db",
+        "sqlite://host/labels.sqlite",
+        "://x",
+    ],
+)
+def test_a_url_that_leads_nowhere_is_one_sentence_without_its_password(url: str) -> None:
+    with pytest.raises(UserError, match="leads nowhere") as caught:
+        Store(url)
+    assert_one_sentence(caught.value, names=url.partition("://")[0])
+    assert "secret" not in str(caught.value)
+
+
+def test_a_store_migrated_while_it_is_open_is_not_written_to(path: Path) -> None:
+    with Store(path) as store:
+        store.add([make_preference(0)])
+        make_newer = sqlite3.connect(path)
+        with closing(make_newer), make_newer:
+            make_newer.execute("UPDATE prefrl SET schema_version = schema_version + 1")
+        with pytest.raises(UserError, match="schema version"):
+            store.add([make_preference(1)])
+        assert store.counts() == Counts(1, 1, 0, 2.5)
+
+
+if __name__ == "__main__":
+    add_for_ever(Path(sys.argv[1]), int(sys.argv[2]))
