@@ -34,9 +34,10 @@ def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int
 @torch.inference_mode()
 def predicted_preferences(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "k n"]:
     """P[left > right] by each member. Each step is evaluated once, however many windows share it."""
-    observations, actions, index = pairs.steps()
+    observations, actions, index, mask = pairs.steps()
     rewards = r_hat.member_rewards(observations, actions)
-    returns = rewards[:, torch.from_numpy(index).to(rewards.device)].sum(-1)  # (K, n, 2)
+    device = rewards.device
+    returns = (rewards[:, torch.from_numpy(index).to(device)] * torch.from_numpy(mask).to(device)).sum(-1)  # (K, n, 2)
     p: Tensor = probability(returns[..., 0], returns[..., 1], floor=0.0)
     return p
 
@@ -92,7 +93,7 @@ def _binary_entropy(p: Tensor) -> Tensor:
 @torch.inference_mode()
 def _features(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "n f"]:
     """Each pair's last hidden layer, averaged over the steps of each segment, of all members and both segments."""
-    observations, actions, index = pairs.steps()
+    observations, actions, index, _ = pairs.steps()
     hidden = r_hat.hidden_features(r_hat.normalised(r_hat.inputs(observations, actions)))  # (K, m, h)
     flat = hidden.transpose(0, 1).flatten(1)  # (m, K h)
     # Parts of 256 segments, so that the (2n, T, K h) gathered features are never all in memory.

@@ -32,6 +32,7 @@ class Recorder(VecEnvWrapper):
     Attributes:
         steps: environment steps taken since the start, over all environments.
         episodes: episodes finished since `pop_episodes` was last called.
+        ends_early: whether any episode has ended by itself, not by a time limit.
     """
 
     def __init__(self, venv: VecEnv, env_id: str, seed: int, keep_steps: int) -> None:
@@ -47,6 +48,7 @@ class Recorder(VecEnvWrapper):
         self._rewards = np.zeros(grid, np.float64)
         self._episode = np.zeros(grid, np.int64)
         self._offset = np.zeros(grid, np.int64)
+        self._terminated = np.zeros(grid, bool)  # the episode ended here by itself, not by a time limit
         self._rows = 0  # vector steps taken
         self._now_episode = np.full(venv.num_envs, -1, np.int64)
         self._now_offset = np.zeros(venv.num_envs, np.int64)
@@ -54,6 +56,7 @@ class Recorder(VecEnvWrapper):
         self._last_observations: NDArray[Any] = np.zeros((venv.num_envs, *obs.shape), obs.dtype)
         self._last_actions: NDArray[Any] = np.zeros((venv.num_envs, *act.shape), act.dtype)
         self.episodes: list[Episode] = []
+        self.ends_early = False
 
     @property
     def steps(self) -> int:
@@ -83,12 +86,15 @@ class Recorder(VecEnvWrapper):
         self._rewards[row] = rewards
         self._episode[row] = self._now_episode
         self._offset[row] = self._now_offset
+        self._terminated[row] = False
         self._rows += 1
         self._now_offset += 1
         self._now_return += rewards
         if dones.any():
             for env in np.flatnonzero(dones):
                 self.episodes.append(Episode(self.steps, float(self._now_return[env]), int(self._now_offset[env])))
+                self._terminated[row, env] = not infos[env].get("TimeLimit.truncated", False)
+            self.ends_early |= bool(self._terminated[row].any())
             self._begin_episodes(dones)
         np.copyto(self._last_observations, observations)
         return observations, rewards, dones, infos
@@ -131,17 +137,19 @@ class Recorder(VecEnvWrapper):
         """Draw pairs of distinct windows, uniformly over every window of finished and running episodes.
 
         A window lies in one episode of one environment; the first and the last of an episode are windows like any
-        other. Nothing is copied until a pair is asked about.
+        other. Where an episode ended by itself, the windows that it cut short are windows too, so that its last steps
+        are seen as often as those before them: after the end nothing is paid, and a sum over fewer steps says so.
+        Nothing is copied until a pair is asked about.
 
         Args:
             count: pairs.
-            segment_steps: steps in each window.
+            segment_steps: steps in each window, at most.
             rng: source of randomness.
 
         Raises:
             UserError: fewer than two windows of this length have been recorded.
         """
-        starts = self._window_starts(segment_steps)
+        starts, lengths = self._windows(segment_steps)
         if count and len(starts) < 2:
             raise UserError(
                 f"no two segments of {segment_steps} steps in the {min(self.steps, self._rewards.size)} steps kept of "
@@ -150,18 +158,26 @@ class Recorder(VecEnvWrapper):
         left = rng.integers(len(starts), size=count) if count else np.zeros(0, np.int64)
         right = rng.integers(len(starts) - 1, size=count) if count else np.zeros(0, np.int64)
         right += right >= left  # uniform over the other windows: no segment is compared with itself
-        row, env = np.divmod(starts[np.stack([left, right], axis=1)], self.num_envs)
-        return Pairs(self, segment_steps, row, env)
+        chosen = np.stack([left, right], axis=1)
+        row, env = np.divmod(starts[chosen], self.num_envs)
+        return Pairs(self, segment_steps, row, env, lengths[chosen])
 
-    def _window_starts(self, segment_steps: int) -> NDArray[np.int64]:
-        """Every window's start, as (vector step since the start) * n_envs + environment."""
+    def _windows(self, segment_steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every window: its start, as (vector step since the start) * n_envs + environment, and its length."""
         rows = self._newest_rows(self.capacity)
-        if len(rows) < segment_steps:
-            return np.zeros(0, np.int64)
         episode = self._episode[rows]
-        # Consecutive rows of one environment with the same episode at both ends have it all the way between.
-        whole = episode[segment_steps - 1 :] == episode[: len(rows) - segment_steps + 1]
-        return np.flatnonzero(whole) + (self._rows - len(rows)) * self.num_envs
+        length = np.zeros(episode.shape, np.int64)
+        if len(rows) >= segment_steps:
+            # Consecutive rows of one environment with the same episode at both ends have it all the way between.
+            whole = episode[segment_steps - 1 :] == episode[: len(rows) - segment_steps + 1]
+            length[: len(whole)][whole] = segment_steps
+        if self.ends_early:
+            terminated = self._terminated[rows]
+            for short in range(1, min(segment_steps, len(rows) + 1)):
+                ends = terminated[short - 1 :] & (episode[short - 1 :] == episode[: len(rows) - short + 1])
+                length[: len(ends)][ends & (length[: len(ends)] == 0)] = short
+        starts = np.flatnonzero(length)
+        return starts + (self._rows - len(rows)) * self.num_envs, length.reshape(-1)[starts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,12 +191,14 @@ class Pairs:
         segment_steps: steps T in a window.
         row: (n, 2) vector step, counted from the start of the run, at which each window begins.
         env: (n, 2) environment of each window.
+        length: (n, 2) steps of each window, T unless its episode ended by itself.
     """
 
     recorder: Recorder
     segment_steps: int
     row: NDArray[np.int64]
     env: NDArray[np.int64]
+    length: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Pairs n."""
@@ -188,39 +206,44 @@ class Pairs:
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> Pairs:
         """The chosen pairs, in the order given."""
-        return Pairs(self.recorder, self.segment_steps, self.row[chosen], self.env[chosen])
+        return Pairs(self.recorder, self.segment_steps, self.row[chosen], self.env[chosen], self.length[chosen])
 
-    def steps(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    def steps(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
         """The steps the windows cover, each once however many windows share it.
 
         Returns:
-            Observations (m, ...), actions (m, ...) and index (n, 2, T) into them.
+            Observations (m, ...), actions (m, ...), index (n, 2, T) into them, and mask (n, 2, T), which is 1 on the
+            steps of a window and 0 after its end.
         """
-        ring = (self.row[..., None] + np.arange(self.segment_steps)) % self.recorder.capacity
+        within = np.arange(self.segment_steps) < self.length[..., None]
+        ring = (self.row[..., None] + np.where(within, np.arange(self.segment_steps), 0)) % self.recorder.capacity
         cells = ring * self.recorder.num_envs + self.env[..., None]
         seen = np.zeros(self.recorder.capacity * self.recorder.num_envs, bool)
         seen[cells] = True
         used = np.flatnonzero(seen)
         place = np.cumsum(seen) - 1
         row, env = np.divmod(used, self.recorder.num_envs)
-        return self.recorder._observations[row, env], self.recorder._actions[row, env], place[cells]
+        recorder = self.recorder
+        return recorder._observations[row, env], recorder._actions[row, env], place[cells], within.astype(np.float32)
 
     def true_returns(self) -> NDArray[np.float64]:
         """True return of each window, (n, 2): for evaluation only."""
+        within = np.arange(self.segment_steps) < self.length[..., None]
         ring = (self.row[..., None] + np.arange(self.segment_steps)) % self.recorder.capacity
-        returns: NDArray[np.float64] = self.recorder._rewards[ring, self.env[..., None]].sum(-1)
+        rewards = np.where(within, self.recorder._rewards[ring, self.env[..., None]], 0.0)
+        returns: NDArray[np.float64] = rewards.sum(-1)
         return returns
 
     def queries(self) -> list[Query]:
         """Each pair as a query whose segments own copies of their data."""
         return [
-            Query(*(self._segment(int(r), int(e)) for r, e in zip(rows, envs, strict=True)))
-            for rows, envs in zip(self.row, self.env, strict=True)
+            Query(*(self._segment(*map(int, where)) for where in zip(rows, envs, lengths, strict=True)))
+            for rows, envs, lengths in zip(self.row, self.env, self.length, strict=True)
         ]
 
-    def _segment(self, row: int, env: int) -> Segment:
+    def _segment(self, row: int, env: int, length: int) -> Segment:
         recorder = self.recorder
-        ring = np.arange(row, row + self.segment_steps) % recorder.capacity
+        ring = np.arange(row, row + length) % recorder.capacity
         return Segment(
             observations=recorder._observations[ring, env],
             actions=recorder._actions[ring, env],

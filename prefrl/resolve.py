@@ -67,7 +67,7 @@ def resolve(config: C) -> C:
         "explore_steps": explore_steps,
         "reward_std": config.reward_std or preset.reward_std,
         "device": fastest if config.device == "auto" else config.device,
-        "out": config.out or _folder(config),
+        "out": Path(config.out or _folder(config)),
     }
     if isinstance(config, TrainConfig):
         lookup("strategy", config.strategy, STRATEGIES)

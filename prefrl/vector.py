@@ -8,12 +8,15 @@ or uint8 images, take actions as the action space says, and reset a finished epi
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import warnings
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
@@ -21,6 +24,9 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from prefrl import presets
 from prefrl.lookup import did_you_mean
 from prefrl.preference import UserError
+
+SMALLEST_IMAGE = 36  # pixels a side that the Nature network of stable-baselines3 needs
+MOST_INPUTS = 10_000  # numbers in an observation that a network without convolutions still makes sense of
 
 
 def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
@@ -36,6 +42,8 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
         except ImportError as error:
             raise UserError(f"environment {env_id!r}: package {package!r} cannot be imported ({error}).") from error
     if name not in gym.registry:
+        load_plugins()
+    if name not in gym.registry:
         raise UserError(
             f"unknown environment {env_id!r}: it is an id in Gymnasium's registry, or 'package:Id-v0'; "
             f"`prefrl envs` lists them.{did_you_mean(name, gym.registry)}"
@@ -43,8 +51,24 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     return gym.registry[name]
 
 
+@cache
+def load_plugins() -> None:
+    """Register the environments of installed packages that announce them (entry point group `gymnasium.envs`).
+
+    Gymnasium did this itself before 1.0. A package that fails to is warned about, and the others still load.
+    """
+    for plugin in entry_points(group="gymnasium.envs"):
+        try:
+            plugin.load()()
+        except Exception as error:
+            warnings.warn(f"environments of {plugin.value} could not be registered: {error}", stacklevel=2)
+
+
 def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, **render: Any) -> gym.Env[Any, Any]:
     """One Gymnasium environment whose observations are float32 vectors or uint8 images.
+
+    Observations of other kinds (Dict, Tuple, Discrete, arrays of more dimensions, images too small for a
+    convolution) are flattened into a vector, choices one-hot, by Gymnasium's own wrapper.
 
     Raises:
         UserError: it cannot be made, or its spaces are of a kind that a reward cannot be learned on.
@@ -59,19 +83,34 @@ def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, **render: An
     obs, act = env.observation_space, env.action_space
     if not isinstance(act, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise UserError(f"{env_id} has actions {act}: they must be Box, Discrete, MultiDiscrete or MultiBinary.")
-    if isinstance(obs, spaces.Box) and (is_image(obs) or obs.dtype == np.float32):
+    if is_image(obs):
         return env
-    if isinstance(obs, spaces.Box) and len(obs.shape) == 1:
-        return gym.wrappers.TransformObservation(env, lambda o: o.astype(np.float32), _float32(obs))
-    raise UserError(
-        f"{env_id} has observations {obs}: they must be a vector (Box of one dimension) or an image (Box of uint8, "
-        f"three dimensions); gymnasium.wrappers.FlattenObservation makes a vector of the others."
-    )
+    if not (isinstance(obs, spaces.Box) and len(obs.shape) == 1):
+        try:
+            size = spaces.flatdim(obs)
+        except (NotImplementedError, ValueError) as error:
+            raise UserError(
+                f"{env_id} has observations {obs}, which do not flatten into a vector ({error}): wrap it so that it "
+                f"shows a Box, a Dict of Boxes, or discrete values."
+            ) from error
+        if size > MOST_INPUTS:
+            raise UserError(
+                f"{env_id} has observations {obs}, {size} numbers and not an image: wrap it so that it shows an image "
+                f"alone (uint8, 36 x 36 or more) or at most {MOST_INPUTS} numbers."
+            )
+        env = gym.wrappers.FlattenObservation(env)
+        obs = env.observation_space
+    assert isinstance(obs, spaces.Box)
+    if obs.dtype == np.float32:
+        return env
+    return gym.wrappers.TransformObservation(env, lambda o: np.asarray(o, np.float32), _float32(obs))
 
 
 def is_image(space: spaces.Space[Any]) -> bool:
-    """Whether observations are pixels: three dimensions of uint8."""
-    return isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8
+    """Whether observations are pixels for a convolution: uint8, height x width x channels or channels first."""
+    if not (isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8):
+        return False
+    return sorted(space.shape)[1] >= SMALLEST_IMAGE
 
 
 def make_vec_env(
@@ -96,11 +135,35 @@ def make_vec_env(
     if backend != "gymnasium":
         if str(spec.entry_point).startswith("gymnasium.envs.mujoco") and (pool := _envpool(spec.id, backend)):
             return EnvPoolVecEnv(pool, spec.id, n_envs, seed, kwargs)
+        if spec.vector_entry_point is not None and (venv := _own_vector_env(spec, n_envs, kwargs, backend)):
+            return GymnasiumVecEnv(venv, seed)
         if backend == "envpool":
-            raise UserError(f"EnvPool does not have {env_id!r} here: use backend auto or gymnasium.")
+            raise UserError(f"there is no fast backend for {env_id!r} here: use backend auto or gymnasium.")
     env = DummyVecEnv([lambda: make_env(env_id, kwargs)] * n_envs)
     env.seed(seed)
     return env
+
+
+def _own_vector_env(
+    spec: gym.envs.registration.EnvSpec, n_envs: int, kwargs: dict[str, Any], backend: str
+) -> VectorEnv[Any, Any, Any] | None:
+    """The vector environment that an environment registers for itself.
+
+    None where what it needs is not installed, or where it does not reset within the step: a step of its own for every
+    reset would count steps that are not taken.
+    """
+    try:
+        venv: VectorEnv[Any, Any, Any] = gym.make_vec(spec, n_envs, vectorization_mode="vector_entry_point", **kwargs)
+        if venv.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:
+            return venv
+        venv.close()  # type: ignore[no-untyped-call]
+        return None
+    except gym.error.DependencyNotInstalled as error:
+        if backend == "auto":
+            return None
+        raise UserError(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"environment {spec.id!r} cannot be made with {kwargs or 'no arguments'}: {error}") from error
 
 
 def _envpool(env_id: str, backend: str) -> Any:
@@ -127,6 +190,7 @@ def list_environments(match: str = "") -> str:
     Raises:
         UserError: there is none.
     """
+    load_plugins()
     newest: dict[tuple[str | None, str], str] = {}
     for env_id, spec in sorted(gym.registry.items(), key=lambda item: item[1].version or 0):
         newest[spec.namespace, spec.name] = env_id
@@ -151,7 +215,90 @@ def _metadata(spec: gym.envs.registration.EnvSpec) -> dict[str, Any]:
     return dict(getattr(entry, "metadata", None) or {})
 
 
-class EnvPoolVecEnv(VecEnv):
+class _ArrayVecEnv(VecEnv):
+    """What stable-baselines3 asks of a VecEnv besides stepping, where there are no Python environments to ask."""
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """The render mode, which is None; no other attribute can be read.
+
+        Raises:
+            AttributeError: for any other attribute.
+        """
+        if attr_name != "render_mode":
+            raise AttributeError(f"environments stepped as arrays have no attribute {attr_name!r} of their own.")
+        return [None for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Not possible.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError(f"environments stepped as arrays have no attribute {attr_name!r} that can be set.")
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Not possible.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError(f"environments stepped as arrays have no method {method_name!r} of their own.")
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
+        """No Gymnasium wrapper is ever around these."""
+        return [False for _ in self._get_indices(indices)]
+
+
+class GymnasiumVecEnv(_ArrayVecEnv):
+    """A Gymnasium vector environment that resets within the step, behind stable-baselines3's interface.
+
+    Args:
+        venv: its autoreset mode is SAME_STEP.
+        seed: of the first reset.
+    """
+
+    def __init__(self, venv: VectorEnv[Any, Any, Any], seed: int) -> None:
+        self.venv = venv
+        self._first_seed: int | None = seed
+        obs, act = venv.single_observation_space, venv.single_action_space
+        assert isinstance(obs, spaces.Box)
+        self._pixels = is_image(obs)
+        super().__init__(venv.num_envs, obs if self._pixels else _float32(obs), act)
+        self._no_infos: list[dict[str, Any]] = [{} for _ in range(venv.num_envs)]
+
+    def reset(self) -> NDArray[Any]:
+        """Begin a new episode everywhere; the first time from the seed."""
+        observations, _ = self.venv.reset(seed=self._first_seed)
+        self._first_seed = None
+        return self._as_told(observations)
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Keep the actions for `step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """One step of every environment; where one ended, its last observation is in the infos."""
+        observations, rewards, terminated, truncated, about = self.venv.step(self._actions)
+        dones = terminated | truncated
+        infos = self._no_infos
+        if dones.any():
+            infos = [{} for _ in range(self.num_envs)]
+            for env in np.flatnonzero(dones):
+                infos[env] = {
+                    "terminal_observation": self._as_told(np.asarray(about["final_obs"][env])),
+                    "TimeLimit.truncated": bool(truncated[env] and not terminated[env]),
+                }
+        return self._as_told(observations), rewards, dones, infos
+
+    def close(self) -> None:
+        """Free the environments."""
+        self.venv.close()
+
+    def _as_told(self, observations: NDArray[Any]) -> NDArray[Any]:
+        return observations if self._pixels else observations.astype(np.float32)
+
+
+class EnvPoolVecEnv(_ArrayVecEnv):
     """EnvPool's C++ environments behind stable-baselines3's interface.
 
     EnvPool would spend a further step on every reset; here the environments that finished are reset within the step,
@@ -186,14 +333,7 @@ class EnvPoolVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """One step of every environment; those that finish are reset, their last observation is in the infos."""
-        raw, rewards, terminated, truncated, info = self.pool.step(self._actions)
-        import os
-
-        if os.environ.get("STAGGER"):
-            self._t = getattr(self, "_t", 0) + 1
-            H = 1000
-            if self._t <= H:
-                truncated = truncated | (np.arange(self.num_envs) * H // self.num_envs == self._t)
+        raw, rewards, terminated, truncated, _ = self.pool.step(self._actions)
         observations = raw.astype(np.float32)
         dones = terminated | truncated
         infos = self._no_infos
@@ -211,32 +351,3 @@ class EnvPoolVecEnv(VecEnv):
     def close(self) -> None:
         """Free the environments."""
         self.pool.close()
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of the pool, once per environment asked for."""
-        if attr_name == "render_mode":
-            return [None] * len(self._asked(indices))
-        return [getattr(self.pool, attr_name) for _ in self._asked(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Not possible: the environments live in C++.
-
-        Raises:
-            AttributeError: always.
-        """
-        raise AttributeError(f"EnvPool's environments have no attribute {attr_name!r} that can be set.")
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        """Not possible: the environments live in C++.
-
-        Raises:
-            AttributeError: always.
-        """
-        raise AttributeError(f"EnvPool's environments have no method {method_name!r}.")
-
-    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
-        """No Gymnasium wrapper is ever around these."""
-        return [False] * len(self._asked(indices))
-
-    def _asked(self, indices: Any) -> Sequence[int]:
-        return list(self._get_indices(indices))

@@ -1,3 +1,98 @@
+"""Small environments, registered with Gymnasium, and what several tests ask of the same thing.
+
+Imports nothing of `prefrl`, whose annotations are checked by `checked` as soon as anything of it is imported.
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
 from beartype import BeartypeConf, beartype
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is asked for
+
+
+class CounterEnv(gym.Env[Any, Any]):
+    """Shows (index, episode, step) and pays 1000 index + 100 episode + step, so that every step is its own label.
+
+    Episode number e ends by itself after `lengths[e % len(lengths)]` steps.
+    """
+
+    action_space = spaces.Box(-1e6, 1e6, (2,), np.float32)
+
+    def __init__(self, index: int = 0, lengths: tuple[int, ...] = (5,), dtype: str = "float32") -> None:
+        self.index, self.lengths, self.episode, self.step_number = index, lengths, -1, 0
+        self.observation_space = spaces.Box(-1e6, 1e6, (3,), np.dtype(dtype).type)
+
+    def _observation(self) -> NDArray[Any]:
+        return np.array([self.index, self.episode, self.step_number], self.observation_space.dtype)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[NDArray[Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.episode, self.step_number = self.episode + 1, 0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
+        reward = 1000.0 * self.index + 100.0 * self.episode + self.step_number
+        self.step_number += 1
+        ended = self.step_number == self.lengths[self.episode % len(self.lengths)]
+        return self._observation(), reward, ended, False, {}
+
+
+class TargetEnv(gym.Env[Any, Any]):
+    """Pays -(action - target)^2 for a target in [-1, 1] that is shown, scaled by 30 and shifted, and drawn each step."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = spaces.Box(-2.0, 2.0, (1,), np.float32)
+
+    def _show(self) -> NDArray[np.float32]:
+        self.target = self.np_random.uniform(-1, 1)
+        return np.array([30 * self.target + 10], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[NDArray[Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._show(), {}
+
+    def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
+        reward = -float((action[0] - self.target) ** 2)
+        return self._show(), reward, False, False, {}
+
+
+class AnyEnv(gym.Env[Any, Any]):
+    """Samples of whatever spaces it is given; pays 1 a step."""
+
+    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+        self.observation_space, self.action_space = observation_space, action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action), action
+        return self.observation_space.sample(), 1.0, False, False, {}
+
+
+gym.register("prefrl-tests/Counter-v0", CounterEnv)
+gym.register("prefrl-tests/Target-v0", TargetEnv, max_episode_steps=20)
+gym.register("prefrl-tests/Any-v0", AnyEnv, max_episode_steps=12)
+
+
+def counters(n_envs: int, *lengths: int) -> DummyVecEnv:
+    """`CounterEnv`s side by side, each with its index; environment i begins with the length at place i."""
+    turned = [tuple(np.roll(lengths, -i).tolist()) for i in range(n_envs)]
+    return DummyVecEnv([lambda i=i: CounterEnv(i, turned[i]) for i in range(n_envs)])  # type: ignore[misc]
+
+
+def sentence(error: Exception) -> str:
+    """The message of a user's mistake, which fits on a line and ends as a sentence does."""
+    message = str(error)
+    assert "\n" not in message
+    assert len(message) < 400, message
+    assert message.endswith((".", "?")), message
+    return message

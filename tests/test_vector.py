@@ -1,0 +1,361 @@
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from helpers import sentence
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from prefrl.preference import UserError
+from prefrl.vector import find_spec, is_image, make_env, make_vec_env
+
+pytest.importorskip("envpool", reason="the extra prefrl[fast] is not installed")
+
+TASKS: dict[str, dict[str, Any]] = {
+    "HalfCheetah-v5": {},
+    "Hopper-v5": {"terminate_when_unhealthy": False},
+    "Walker2d-v5": {"terminate_when_unhealthy": False},
+}
+BACKENDS = ("envpool", "gymnasium")
+task = pytest.mark.parametrize("env_id", TASKS)
+both = pytest.mark.parametrize("backend", BACKENDS)
+
+
+class Oracle:
+    """Gymnasium's single environment, put into a state that an observation shows; x, which none shows, is zero."""
+
+    def __init__(self, env_id: str, **kwargs: Any) -> None:
+        self.env: Any = gym.make(env_id, **kwargs).unwrapped
+        self.env.reset(seed=0)
+
+    def step(self, observation: NDArray[Any], action: NDArray[Any]) -> tuple[NDArray[np.float64], float]:
+        places = self.env.model.nq - 1
+        state = observation.astype(np.float64)
+        self.env.set_state(np.concatenate([[0.0], state[:places]]), state[places:])
+        after, reward, *_ = self.env.step(action)
+        return after, reward
+
+
+def random_actions(env: VecEnv, rng: np.random.Generator) -> NDArray[np.float32]:
+    return rng.uniform(-1, 1, (env.num_envs, *(env.action_space.shape or ()))).astype(np.float32)
+
+
+@both
+@task
+def test_spaces_are_those_of_gymnasium_in_float32(env_id: str, backend: str) -> None:
+    env, reference = make_vec_env(env_id, 3, 0, backend, TASKS[env_id]), gym.make(env_id)
+    assert env.num_envs == 3
+    for mine, theirs in (
+        (env.observation_space, reference.observation_space),
+        (env.action_space, reference.action_space),
+    ):
+        assert isinstance(mine, spaces.Box)
+        assert isinstance(theirs, spaces.Box)
+        assert mine.dtype == np.float32
+        np.testing.assert_array_equal(mine.low, theirs.low.astype(np.float32))
+        np.testing.assert_array_equal(mine.high, theirs.high.astype(np.float32))
+    observations = env.reset()
+    assert isinstance(observations, np.ndarray)
+    for _ in range(3):
+        assert observations.dtype == np.float32
+        assert observations.shape == (3, *(reference.observation_space.shape or ()))
+        observations, rewards, dones, infos = env.step(random_actions(env, np.random.default_rng(0)))
+        assert rewards.shape == dones.shape == (3,)
+        assert len(infos) == 3
+    env.close()
+
+
+@both
+@task
+def test_a_transition_is_the_one_gymnasium_makes(env_id: str, backend: str) -> None:
+    env, oracle = make_vec_env(env_id, 4, 1, backend, TASKS[env_id]), Oracle(env_id, **TASKS[env_id])
+    rng = np.random.default_rng(0)
+    before = np.array(env.reset())
+    compared = 0
+    for _ in range(60):
+        actions = random_actions(env, rng)
+        after, rewards, dones, _ = env.step(actions)
+        assert not dones.any()
+        for i in range(4):
+            if np.abs(before[i]).max() < 10:  # faster than that, Hopper and Walker2d show a clipped velocity
+                observation, reward = oracle.step(before[i], actions[i])
+                np.testing.assert_allclose(after[i], observation, atol=1e-3)
+                np.testing.assert_allclose(rewards[i], reward, atol=1e-4)
+                compared += 1
+        before = np.array(after)
+    assert compared > 40
+    env.close()
+
+
+@task
+def test_backends_pay_alike_from_start_to_end(env_id: str) -> None:
+    returns = {}
+    for backend in BACKENDS:
+        env = make_vec_env(env_id, 16, 2, backend, TASKS[env_id])
+        env.reset()
+        rng = np.random.default_rng(0)
+        returns[backend] = sum(env.step(random_actions(env, rng))[1].astype(np.float64) for _ in range(150))
+        env.close()
+    left, right = returns.values()
+    error = np.sqrt(left.var(ddof=1) / 16 + right.var(ddof=1) / 16)
+    assert abs(left.mean() - right.mean()) < 4 * error
+    assert error > 0
+
+
+@both
+@task
+def test_the_horizon_is_gymnasiums(env_id: str, backend: str) -> None:
+    horizon = gym.spec(env_id).max_episode_steps
+    assert horizon == 1000
+    env = make_vec_env(env_id, 2, 0, backend, TASKS[env_id])
+    env.reset()
+    still = np.zeros((2, *(env.action_space.shape or ())), np.float32)
+    ended = [env.step(still)[2].tolist() for _ in range(horizon)]
+    assert ended == [[False, False]] * (horizon - 1) + [[True, True]]
+    env.close()
+
+
+@both
+@task
+def test_a_finished_episode_is_reset_within_the_step(env_id: str, backend: str) -> None:
+    env = make_vec_env(env_id, 3, 0, backend, {**TASKS[env_id], "max_episode_steps": 7})
+    oracle = Oracle(env_id, **TASKS[env_id])
+    rng = np.random.default_rng(0)
+    before = np.array(env.reset())
+    starts = [before]
+    for step in range(1, 29):
+        actions = random_actions(env, rng)
+        after, _rewards, dones, infos = env.step(actions)
+        assert dones.tolist() == [step % 7 == 0] * 3  # 7 steps each: none is spent on resetting
+        for i, info in enumerate(infos):
+            assert ("terminal_observation" in info) == (step % 7 == 0)
+            if step % 7 == 0:
+                assert info["TimeLimit.truncated"] is True
+                last = info["terminal_observation"]
+                assert last.dtype == np.float32
+                if np.abs(before[i]).max() < 10:
+                    np.testing.assert_allclose(last, oracle.step(before[i], actions[i])[0], atol=1e-3)
+        if step % 7 == 0:
+            starts.append(np.array(after))
+        before = np.array(after)
+    for start in starts:  # each within the noise of a reset (0.1 sigma on HalfCheetah, 0.005 on the others)
+        assert np.abs(start - starts[0]).max() < (1.0 if env_id == "HalfCheetah-v5" else 0.011)
+    assert len({start.tobytes() for start in starts}) == len(starts)  # and each drawn anew
+    env.close()
+
+
+@both
+def test_episodes_that_end_apart_are_reset_alone(backend: str) -> None:
+    env = make_vec_env("Hopper-v5", 6, 0, backend, {"reset_noise_scale": 0.05})
+    rng = np.random.default_rng(1)
+    before = np.array(env.reset())
+    fresh, apart = np.zeros(6, bool), 0
+    for _ in range(150):
+        after, _rewards, dones, infos = env.step(random_actions(env, rng))
+        for i in np.flatnonzero(fresh):  # an episode goes on from its own start, which differs from all the others
+            assert np.abs(after[i, :5] - before[:, :5]).sum(1).argmin() == i
+        for i in np.flatnonzero(dones):
+            assert infos[i]["TimeLimit.truncated"] is False  # it fell
+            assert infos[i]["terminal_observation"][0] < 0.75 or abs(infos[i]["terminal_observation"][1]) > 0.15
+            assert after[i, 0] > 1.0  # it stands again
+        apart += int(dones.any() and not dones.all())
+        before, fresh = np.array(after), dones.copy()
+    assert apart > 10
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("env_id", "backend"),
+    [("HalfCheetah-v5", "envpool"), ("Hopper-v5", "envpool"), ("Hopper-v5", "gymnasium"), ("Pendulum-v1", "auto")],
+)
+def test_a_seed_is_a_trajectory(env_id: str, backend: str) -> None:
+    def trajectory(seed: int) -> list[NDArray[Any]]:
+        env = make_vec_env(env_id, 3, seed, backend, {**TASKS.get(env_id, {}), "max_episode_steps": 20})
+        rng = np.random.default_rng(0)
+        seen = [np.array(env.reset())]
+        for _ in range(45):  # through two resets
+            observations, rewards, _dones, _infos = env.step(random_actions(env, rng))
+            seen += [np.array(observations), np.array(rewards)]
+        env.close()
+        return seen
+
+    first, again, other = trajectory(3), trajectory(3), trajectory(4)
+    for left, right in zip(first, again, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert not np.array_equal(first[0], other[0])
+    assert len(np.unique(first[0][:, 0])) == 3  # the environments of a run differ from one another
+
+
+def test_auto_takes_what_is_fastest_and_falls_back() -> None:
+    kinds = {
+        env_id: type(make_vec_env(env_id, 1, 0)).__name__ for env_id in ("Hopper-v5", "Pendulum-v1", "CartPole-v1")
+    }
+    assert kinds == {"Hopper-v5": "EnvPoolVecEnv", "Pendulum-v1": "DummyVecEnv", "CartPole-v1": "DummyVecEnv"}
+    assert type(make_vec_env("Hopper-v5", 1, 0, "gymnasium")).__name__ == "DummyVecEnv"
+
+
+def test_auto_takes_every_argument_that_gymnasium_takes() -> None:
+    # EnvPool spells this one otherwise, so it is Gymnasium that can do what was asked.
+    env = make_vec_env("Hopper-v5", 1, 0, "auto", {"healthy_z_range": (0.0, 9.0)})
+    env.reset()
+    env.close()
+
+
+@both
+def test_arguments_reach_the_environment(backend: str) -> None:
+    lengths = []
+    for unhealthy_ends in (True, False):
+        env = make_vec_env("Hopper-v5", 2, 0, backend, {"terminate_when_unhealthy": unhealthy_ends})
+        env.reset()
+        rng = np.random.default_rng(0)
+        lengths.append(next((t for t in range(300) if env.step(random_actions(env, rng))[2].any()), 300))
+        env.close()
+    assert lengths[0] < 150 < lengths[1]
+
+
+def test_what_the_interface_asks_of_envpools_environments() -> None:
+    env = make_vec_env("Hopper-v5", 3, 0, "envpool")
+    assert env.render_mode is None
+    assert env.get_attr("render_mode", [0, 2]) == [None, None]
+    assert env.env_is_wrapped(gym.Wrapper) == [False] * 3
+    assert not env.has_attr("no_such_thing")
+    for impossible in (lambda: env.set_attr("x", 1), lambda: env.env_method("x")):
+        with pytest.raises(AttributeError, match="EnvPool"):
+            impossible()
+    env.close()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_vectors_become_float32(dtype: str) -> None:
+    env = make_env("prefrl-tests/Counter-v0", {"index": 3, "dtype": dtype})
+    assert env.observation_space.dtype == np.float32
+    for observation in (env.reset(seed=0)[0], env.step(np.zeros(2, np.float32))[0]):
+        assert observation.dtype == np.float32
+        assert env.observation_space.contains(observation)
+        assert observation[0] == 3
+    vector = make_vec_env("prefrl-tests/Counter-v0", 2, 0, env_kwargs={"index": 3, "dtype": dtype})
+    assert np.array(vector.reset()).dtype == np.float32
+
+
+def test_bytes_that_are_no_image_become_float32() -> None:
+    memory = {"observation_space": spaces.Box(0, 255, (128,), np.uint8), "action_space": spaces.Discrete(2)}
+    env = make_env("prefrl-tests/Any-v0", memory)
+    assert env.reset(seed=0)[0].dtype == np.float32 == env.observation_space.dtype
+
+
+def test_images_stay_bytes() -> None:
+    image = spaces.Box(0, 255, (6, 5, 3), np.uint8)
+    env = make_env("prefrl-tests/Any-v0", {"observation_space": image, "action_space": spaces.Discrete(2)})
+    assert env.observation_space == image
+    assert env.reset(seed=0)[0].dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        (spaces.Box(0, 255, (6, 5, 3), np.uint8), True),
+        (spaces.Box(0, 255, (6, 5), np.uint8), False),
+        (spaces.Box(0, 1, (6, 5, 3), np.float32), False),
+        (spaces.Discrete(3), False),
+    ],
+)
+def test_is_image(space: gym.Space[Any], expected: bool) -> None:
+    assert is_image(space) is expected
+
+
+VECTOR, CHOICE = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(3)
+
+
+@pytest.mark.parametrize(
+    ("observation_space", "action_space", "names"),
+    [
+        (spaces.Dict({"a": VECTOR}), CHOICE, "Dict"),
+        (spaces.Tuple([VECTOR, VECTOR]), CHOICE, "Tuple"),
+        (spaces.Discrete(5), CHOICE, "Discrete(5)"),
+        (spaces.Box(-1, 1, (4, 4), np.float64), CHOICE, "(4, 4)"),
+        (spaces.Box(-1, 1, (4, 4), np.float32), CHOICE, "(4, 4)"),
+        (VECTOR, spaces.Dict({"a": CHOICE}), "Dict"),
+        (VECTOR, spaces.Discrete(3, start=1), "start=1"),  # stable-baselines3 would send 0
+    ],
+)
+def test_spaces_that_no_reward_is_learned_on_are_one_sentence(
+    observation_space: gym.Space[Any], action_space: gym.Space[Any], names: str
+) -> None:
+    given = {"observation_space": observation_space, "action_space": action_space}
+    with pytest.raises(UserError) as error:
+        make_env("prefrl-tests/Any-v0", given)
+    assert names in sentence(error.value)
+    with pytest.raises(UserError):
+        make_vec_env("prefrl-tests/Any-v0", 2, 0, env_kwargs=given)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "expected"),
+    [
+        ("HalfCheeta-v5", "'HalfCheetah-v5'?"),
+        ("zzz", "zzz"),
+        ("no_such_package:Thing-v0", "no_such_package"),
+        (":Pendulum-v1", "cannot be imported"),
+        (".relative:Pendulum-v1", "cannot be imported"),
+    ],
+)
+def test_unknown_ids_are_one_sentence(env_id: str, expected: str) -> None:
+    for make in (find_spec, make_env, lambda e: make_vec_env(e, 1, 0)):
+        with pytest.raises(UserError) as error:
+            make(env_id)
+        assert expected in sentence(error.value)
+
+
+def test_a_package_before_the_colon_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_package.py").write_text(
+        "import gymnasium\ngymnasium.register('Some-v0', 'gymnasium.envs.classic_control.pendulum:PendulumEnv')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError):
+        find_spec("Some-v0")
+    try:
+        assert find_spec("some_package:Some-v0").id == "Some-v0"
+        make_vec_env("some_package:Some-v0", 2, 0).reset()
+    finally:
+        gym.registry.pop("Some-v0", None)
+        sys.modules.pop("some_package", None)
+
+
+@both
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"terminate_when_unhealhty": False}, {"seed": 1}, {"num_envs": 3}, {"forward_reward_weight": "much"}],
+    ids=lambda kwargs: next(iter(kwargs)),
+)
+def test_arguments_that_do_not_fit_are_one_sentence(backend: str, kwargs: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as error:
+        make_vec_env("Hopper-v5", 2, 0, backend, kwargs).reset()
+    assert "Hopper-v5" in sentence(error.value)
+
+
+def test_whatever_goes_wrong_while_making_an_environment_is_one_sentence() -> None:
+    with pytest.raises(UserError) as error:
+        make_env("FrozenLake-v1", {"map_name": "9x9"})  # a KeyError of the environment's own
+    assert "FrozenLake-v1" in sentence(error.value)
+    with pytest.raises(UserError) as error:
+        make_env("Hopper-v5", {"xml_file": "missing.xml"})  # an OSError
+    assert "missing.xml" in sentence(error.value)
+
+
+def test_backends_that_cannot_be_had_are_one_sentence() -> None:
+    for env_id, backend, expected in (("Hopper-v5", "jax", "auto, envpool or gymnasium"), ("Pendulum-v1", "envpool", "auto")):
+        with pytest.raises(UserError) as error:
+            make_vec_env(env_id, 1, 0, backend)
+        assert expected in sentence(error.value)
+
+
+def test_envpool_missing_is_an_install_line_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(UserError) as error:
+        make_vec_env("Hopper-v5", 1, 0, "envpool")
+    assert "prefrl[fast]" in sentence(error.value)
+    assert type(make_vec_env("Hopper-v5", 1, 0, "auto")).__name__ == "DummyVecEnv"
