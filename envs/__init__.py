@@ -5,15 +5,13 @@ without it: Gymnasium itself stopped loading plugins at 1.0. Programs that look 
 `gymnasium.envs`, as `prefrl` does, need neither.
 """
 
-import gymnasium as gym
-
-from . import mujoco
+from . import atari, mujoco
 
 
 def register_envs() -> None:
     """Enter the ids into Gymnasium's registry; the second and later calls change nothing."""
-    if "prefrl/Hopper-v0" not in gym.registry:
-        mujoco.register()
+    mujoco.register()
+    atari.register()
 
 
 register_envs()

@@ -78,7 +78,7 @@ _PANEL = ((64, 76, 25, 58),)  # Enduro's odometer, day and cars left to pass
 
 GAMES = {
     "BeamRider": Game(
-        "beam_rider", "points scored, less 440 where a game ends", 440.0, ((4, 8, 32, 57), (12, 16, 10, 18))
+        "beam_rider", "points scored, less 440 where a game ends", 440.0, ((4, 8, 32, 57), (12, 16, 10, 17))
     ),
     "Breakout": Game("breakout", "points scored, less 10 where a game ends", 10.0, ((2, 6, 18, 42),), serve=True),
     "Enduro": Game("enduro", "cars passed less cars passed by, less 10 where a game ends", 10.0, _PANEL),
@@ -218,7 +218,7 @@ class AtariTask(gymnasium.Env[Frames, np.int64], EzPickle):
       the end of a game, not at each lost life. EnduroLevel has none: driving level always fails the day's quota.
     - *No score on the screen* (appendix A.2), or the reward could be read there: black boxes over the score, the
       enemy ships left in BeamRider, and Enduro's whole panel, speedometer included. They are set at 84 x 84, over all
-      that the averaging smears. Lives stay visible, as in the paper.
+      that the averaging smears. Lives and BeamRider's sector stay visible, as in the paper.
     - *Preprocessing* (appendix A.2): up to 29 frames without action before a game (the paper has 30), FIRE pressed
       where a game waits for it, the maximum of adjacent frames, four frames stacked, four skipped. In Breakout a lost
       ball waits for FIRE, so the step after it presses FIRE whatever the action.
@@ -231,8 +231,8 @@ class AtariTask(gymnasium.Env[Frames, np.int64], EzPickle):
     and for curves comparable with published scores; no learner may be given them.
 
     ## Episode
-    Truncated after 27,000 agent steps (`max_episode_steps`), which is 30 minutes of play and longer than any game
-    that published scores count; a reset starts a new game. Segments of 25 steps (1.7 s, appendix A.2).
+    Truncated after 27,000 agent steps (`max_episode_steps`): 30 minutes of play, where published scores stop counting
+    too. A reset starts a new game. Segments have 25 steps (1.7 s, appendix A.2).
 
     ## Seeds
     The same seed gives the same frames and rewards. Environment i of a vector seeded with s plays as this one does

@@ -30,8 +30,8 @@ class MujocoVectorEnv(VectorEnv[mujoco.Array, NDArray[np.float32], NDArray[Any]]
 
     Spaces, reward, horizon and `info` are the single environment's. A step that truncates also resets
     (`AutoresetMode.SAME_STEP`): it returns the first observations of the next episodes, and the last ones of these
-    are `infos["final_obs"]` (num_envs, d), with `infos["final_info"]`. Seeds: the start states follow from
-    `reset(seed=...)` alone, and another number of environments gives other start states.
+    are `infos["final_obs"]` (num_envs, d), with `infos["final_info"]`. The start states of all episodes follow from the
+    seed given to `reset`; those of two seeds have nothing in common.
 
     Args:
         task: the single environment's class.

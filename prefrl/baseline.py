@@ -20,7 +20,7 @@ from prefrl.config import BaselineConfig
 from prefrl.evaluate import mean_true_return
 from prefrl.learners import Learner, plan
 from prefrl.presets import name_value
-from prefrl.recorder import Recorder
+from prefrl.recorder import SAMPLE, Recorder
 from prefrl.resolve import resolve
 from prefrl.runlog import Progress, RunLog
 from prefrl.vector import make_vec_env
@@ -32,15 +32,22 @@ class ScaledTrueReward(VecEnvWrapper):
     Args:
         recorder: the environments.
         reward_std: standard deviation of what is paid.
+        clip: take rewards as at most 1 and at least -1 first (paper, A.2, on Atari).
     """
 
-    def __init__(self, recorder: Recorder, reward_std: float) -> None:
+    def __init__(self, recorder: Recorder, reward_std: float, clip: bool = False) -> None:
         super().__init__(recorder)
-        self.reward_std, self.mean, self.std = reward_std, 0.0, 1.0
+        self.bound = 1.0 if clip else np.inf
+        self.recorder, self.reward_std, self.mean, self.std = recorder, reward_std, 0.0, 1.0
 
     def normalise(self, rewards: NDArray[np.float64]) -> None:
-        """Take mean and standard deviation from these rewards (n,)."""
-        self.mean, self.std = float(rewards.mean()), float(max(rewards.std(), 1e-8))
+        """Take mean and standard deviation from these rewards (n,); the mean stays where episodes can end early.
+
+        There, as for a learned reward, the mean is part of the task (see `RewardEnsemble.normalise_outputs`).
+        """
+        rewards = rewards.clip(-self.bound, self.bound)
+        self.mean = 0.0 if self.recorder.ends_early else float(rewards.mean())
+        self.std = float(max(rewards.std(), 1e-8))
 
     def reset(self) -> Any:
         """Begin a new episode everywhere."""
@@ -49,6 +56,7 @@ class ScaledTrueReward(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Take the step, and pay its scaled true reward."""
         observations, rewards, dones, infos = self.venv.step_wait()
+        rewards = rewards.clip(-self.bound, self.bound)
         return observations, (rewards - self.mean) / self.std * self.reward_std, dones, infos
 
 
@@ -68,28 +76,26 @@ def run_baseline(config: BaselineConfig, quiet: bool = False) -> Path:
     cfg = resolve(config)
     assert cfg.n_envs and cfg.reward_std and cfg.explore_steps is not None
     torch.set_num_threads(1)  # as in prefrl.run
-    with RunLog(cfg) as log, Progress(cfg.out.name if cfg.out else "", cfg.steps, quiet) as progress:
+    with RunLog(cfg) as log, Progress(log.folder.name, cfg.steps, quiet) as progress:
         env_kwargs = name_value(cfg.env_kwargs or (), "environment argument")
-        env = Recorder(
-            make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs), cfg.env, cfg.seed, cfg.reward_window
-        )
-        paid = ScaledTrueReward(env, cfg.reward_std)
+        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs)
+        env = Recorder(venv, cfg.env, cfg.seed, cfg.reward_window)
+        paid = ScaledTrueReward(env, cfg.reward_std, bool(cfg.clip_reward))
         learner = Learner(cfg.learner, paid, name_value(cfg.set, "learner setting"), cfg.seed, cfg.device)
-        learn_steps = (cfg.steps - cfg.explore_steps) // cfg.n_envs
-        with log.part("learn"):
-            learner.explore(cfg.explore_steps // cfg.n_envs)
-        for rollouts in plan(learn_steps, learner.rollout_steps, cfg.phases):
-            paid.normalise(env.recent(cfg.reward_window)[2])
+        phases = plan((cfg.steps - cfg.explore_steps) // cfg.n_envs, learner.rollout_steps, cfg.phases)
+        try:
             with log.part("learn"):
-                measures = learner.learn(rollouts, progress=lambda: env.steps / cfg.steps)
-            with log.part("log"):
-                true_return = mean_true_return(env.pop_episodes())
-                log.write(
-                    env.steps,
-                    {"true_return": true_return}
-                    | {f"learner_{name}": value for name, value in sorted(measures.items())},
-                )
-                progress.update(env.steps, 0, true_return)
-        learner.save(log.folder / "policy.safetensors")
-        env.close()
+                learner.explore(cfg.explore_steps // cfg.n_envs)
+            for rollouts in phases:
+                paid.normalise(env.recent(cfg.reward_window, at_most=SAMPLE)[2])
+                with log.part("learn"):
+                    measures = learner.learn(rollouts, progress=lambda: env.steps / cfg.steps)
+                with log.part("log"):
+                    true_return = mean_true_return(env.pop_episodes())
+                    log.write(env.steps, {"true_return": true_return} | measures)
+                    progress.update(env.steps, 0, true_return)
+            log.finish()
+        finally:  # as in prefrl.run
+            learner.save(log.folder / "policy.safetensors")
+            env.close()
     return log.folder

@@ -25,7 +25,7 @@ from prefrl.plots import TRUE_REWARD, Result, learning_curves, result_table
 from prefrl.preference import UserError
 from prefrl.resolve import resolve
 from prefrl.run import train
-from prefrl.runlog import read_table, versions
+from prefrl.runlog import is_finished, read_table, versions
 from prefrl.stats import Curve, bootstrap_interval, final_return, interquartile_mean
 
 FINAL_SHARE = 0.1  # a run's result is its mean true return over this last share of the steps
@@ -63,7 +63,7 @@ def run_comparison(config: CompareConfig, quiet: bool = False) -> list[Outcome]:
     """
     folder = config.out or Path("runs/compare") / config.env.replace("/", "-").replace(":", "-")
     runs = plan_runs(config, folder)
-    unfinished = [run for run in runs if not is_finished(run)]
+    unfinished = [run for run in runs if not is_done(run)]
     for run in unfinished:
         _set_aside(run)
         resolve(run)  # say what is wrong with any of them before the first begins
@@ -100,14 +100,14 @@ def plan_runs(config: CompareConfig, folder: Path) -> list[BaselineConfig]:
     return runs
 
 
-def is_finished(run: BaselineConfig) -> bool:
+def is_done(run: BaselineConfig) -> bool:
     """Whether the run's folder holds this very run, finished.
 
     Raises:
         UserError: it holds a run of another configuration.
     """
     assert run.out is not None
-    if not (run.out / "policy.safetensors").exists():
+    if not is_finished(run.out):
         return False
     recorded = from_toml(type(run), run.out / "config.toml")
     asked = resolve(replace(run, out=run.out.with_name(run.out.name + "-not-there")))

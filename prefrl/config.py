@@ -40,6 +40,8 @@ class BaselineConfig:
     """Newest steps over which the reward given to the learner has zero mean and standard deviation `reward_std`."""
     reward_std: float | None = None
     """Standard deviation of the reward given to the learner. Default: by family (1; Atari 0.05)."""
+    clip_reward: bool | None = None
+    """Clip the true reward to [-1, 1] before it is scaled. Default: the environment's metadata["clip_reward"]."""
     device: str = "auto"
     """auto, cpu or cuda. auto is cuda only for image observations: small networks are faster on a CPU."""
     out: Path | None = None
@@ -66,12 +68,12 @@ class PreferenceConfig(BaselineConfig):
     """Pairs sampled for each one asked (paper: 10)."""
     schedule: str = "annealed"
     """When labels are asked: annealed (the paper's), constant, exponential, hyperbolic, or an import path."""
-    initial_labels: float = 0.25
-    """Share of the labels asked about the untrained policy, before training (paper: 0.25 on MuJoCo)."""
+    initial_labels: float | None = None
+    """Share of the labels asked about the untrained policy, before training. Default: by family (0.25; Atari 0.09)."""
     segment_steps: int | None = None
     """Steps in a segment. Default: the environment's metadata["segment_steps"], else by id and family."""
-    keep_steps: int = 100_000
-    """Newest steps, over all environments, that questions are drawn from."""
+    keep_steps: int | None = None
+    """Newest steps, over all environments, that questions are drawn from. Default: by family."""
     members: int = 3
     """Networks in the reward ensemble (paper: 3)."""
     entropy_bonus: float | None = None
@@ -80,12 +82,13 @@ class PreferenceConfig(BaselineConfig):
     """Chance that the labeler answers at random, assumed by the likelihood (paper: 0.1)."""
     reward_learning_rate: float = 1e-3
     """Adam's step size for the reward ensemble."""
-    batch: int = 64
-    """Answers in a minibatch of the reward's fit."""
-    initial_epochs: int = 60
-    """Passes over the first answers, before training."""
-    fit_updates: int = 16
-    """Gradient steps of the reward's fit per phase: a fixed budget, however many answers there are."""
+    batch: int | None = None
+    """Answers in a minibatch of the reward's fit. Default: by family."""
+    initial_epochs: int | None = None
+    """Passes over the first answers, before training. Default: by family (paper: 200 on Atari)."""
+    fit_updates: int | None = None
+    """Gradient steps of the reward's fit per phase, a fixed budget however many answers there are. Default: by
+    family."""
     l2: float = 1e-4
     """First weight of the L2 penalty, adapted so that held-out loss stays within 1.1 to 1.5 of training loss;
     0 turns it off."""

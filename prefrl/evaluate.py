@@ -47,8 +47,8 @@ def policy_return(
 
 def segment_correlation(r_hat: RewardEnsemble, pairs: Pairs) -> float:
     """Pearson correlation of learned with true return over the windows of these pairs; NaN where either is constant."""
-    observations, actions, index, mask = pairs.steps()
-    learned = (r_hat.reward(observations, actions)[index] * mask).sum(-1).ravel()
+    cells, index, mask = pairs.steps()
+    learned = (r_hat.reward(*pairs.recorder.at(cells))[index] * mask).sum(-1).ravel()
     return correlation(learned, pairs.true_returns().ravel())
 
 

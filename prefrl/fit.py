@@ -9,14 +9,17 @@ member's training loss and held-out loss, and one backward pass fits them all.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
+from prefrl.answers import Answers, Minibatch
 from prefrl.bradley_terry import cross_entropy
 from prefrl.preference import Preference
 from prefrl.reward_model import RewardEnsemble
@@ -47,11 +50,12 @@ class FitReport:
 
 
 class Fit:
-    """The answers so far, and what a warm start needs between phases: Adam's state, bootstraps, penalty weights.
+    """Fits an ensemble, and keeps what a warm start needs between phases: Adam's state, bootstraps, penalty weights.
 
     Args:
         r_hat: the ensemble that is fitted, in place.
         rng: draws bootstraps and minibatches.
+        segment_steps: the most steps in a segment.
         noise_floor: chance of a random answer assumed by the likelihood (paper: 0.1).
         learning_rate: Adam's.
         batch: answers per minibatch.
@@ -63,6 +67,7 @@ class Fit:
         self,
         r_hat: RewardEnsemble,
         rng: np.random.Generator,
+        segment_steps: int,
         noise_floor: float = 0.1,
         learning_rate: float = 1e-3,
         batch: int = 64,
@@ -70,18 +75,11 @@ class Fit:
         max_answers: int | None = None,
     ) -> None:
         self.r_hat, self.rng = r_hat, rng
-        self.noise_floor, self.batch, self.max_answers = noise_floor, batch, max_answers
+        self.noise_floor, self.batch = noise_floor, batch
+        self.answers = Answers(r_hat, segment_steps, max_answers)
         self.adam = torch.optim.Adam(r_hat.parameters(), lr=learning_rate, fused=True)
-        device = r_hat.input_mean.device
-        self.l2 = torch.full((r_hat.members,), float(l2), device=device)
+        self.l2 = torch.full((r_hat.members,), float(l2), device=self.answers.device)
         self._losses: Tensor | None = None  # (2, K) running training and held-out losses
-        self._inputs = torch.zeros(0, device=device)  # (N, 2, T, d), not normalised
-        self._mu = torch.zeros(0, device=device)  # (N,)
-        self._counts = torch.zeros(0, r_hat.members, device=device)  # (N, K) times each answer is in each bootstrap
-
-    def __len__(self) -> int:
-        """Answers that are fitted."""
-        return len(self._mu)
 
     def add(self, preferences: Sequence[Preference]) -> None:
         """Take in new answers; skipped ones teach nothing and are left out.
@@ -90,36 +88,22 @@ class Fit:
         Russell 2001), which leaves out a share 1/e and keeps an answer held out through every warm start.
         """
         decided = [p for p in preferences if p.mu is not None]
-        if not decided:
-            return
-        segments = [s for p in decided for s in (p.query.left, p.query.right)]
-        steps = self.r_hat.inputs(
-            np.concatenate([s.observations for s in segments]), np.concatenate([s.actions for s in segments])
-        )
-        inputs = steps.view(len(decided), 2, -1, steps.shape[-1])
-        mu = torch.tensor([p.mu for p in decided], dtype=torch.float32, device=steps.device)
-        counts = torch.from_numpy(self.rng.poisson(1.0, (len(decided), self.r_hat.members))).float().to(steps.device)
-        keep = slice(-self.max_answers if self.max_answers else None, None)
-        self._inputs = torch.cat([self._inputs, inputs] if len(self) else [inputs])[keep]
-        self._mu = torch.cat([self._mu, mu])[keep]
-        self._counts = torch.cat([self._counts, counts])[keep]
+        self.answers.add(decided, self.rng.poisson(1.0, (len(decided), self.r_hat.members)))
 
     def epochs(self, count: int) -> int:
         """Gradient steps in this many passes over the answers."""
-        return count * math.ceil(len(self) / self.batch)
+        return count * math.ceil(len(self.answers) / self.batch)
 
     def run(self, updates: int) -> FitReport:
         """Take this many gradient steps on minibatches of the answers."""
-        if not len(self) or not updates:
+        if not len(self.answers) or not updates:
             return FitReport()
-        normalised = self.r_hat.normalised(self._inputs)
-        last_pass: list[Tensor] = []
-        rows = self._minibatches(updates)
-        per_pass = self.epochs(1)
-        for index in rows:
-            tally = self._update(normalised[index], self._mu[index], self._counts[index].T)
-            last_pass = [*last_pass[-per_pass + 1 :], tally] if per_pass > 1 else [tally]
-        train, trained, held, left_out, right, decided = torch.stack(last_pass).sum(0).unbind()
+        self.r_hat.train()
+        tallies: deque[Tensor] = deque(maxlen=self.epochs(1))
+        for index in self._minibatches(updates):
+            tallies.append(self._update(self.answers.batch(index)))
+        self.r_hat.eval()
+        train, trained, held, left_out, right, decided = torch.stack(list(tallies)).sum(0).unbind()
         return FitReport(
             updates=updates,
             train_loss=(train / trained).nanmean().item(),
@@ -128,38 +112,34 @@ class Fit:
             l2=self.l2.log().mean().exp().item(),
         )
 
-    def _minibatches(self, updates: int) -> list[Tensor]:
-        """Indices of each minibatch: pass after pass over the answers, each in a new order."""
+    def _minibatches(self, updates: int) -> Sequence[NDArray[np.integer]]:
+        """Places of each minibatch: pass after pass over the answers, each in a new order, in equal parts."""
         per_pass = self.epochs(1)
-        passes = [self.rng.permutation(len(self)) for _ in range(-(-updates // per_pass))]
-        device = self._mu.device
-        return [torch.from_numpy(part).to(device) for order in passes for part in np.array_split(order, per_pass)][
-            :updates
-        ]
+        orders = [self.rng.permutation(len(self.answers)) for _ in range(-(-updates // per_pass))]
+        return [part for order in orders for part in np.array_split(order, per_pass)][:updates]
 
-    def _update(
-        self, inputs: Float[Tensor, "b 2 t d"], mu: Float[Tensor, " b"], counts: Float[Tensor, "k b"]
-    ) -> Float[Tensor, "6 k"]:
+    def _update(self, batch: Minibatch) -> Float[Tensor, "6 k"]:
         """One gradient step of every member; sums of loss, accuracy and their weights before it."""
-        rewards = self.r_hat(inputs.flatten(0, 2)).view(self.r_hat.members, *inputs.shape[:3])
-        left, right = rewards.sum(-1).unbind(-1)  # (K, B) undiscounted returns
-        losses = cross_entropy(left, right, mu, self.noise_floor)
-        weight = counts.sum(1).clamp_min(1.0)
-        penalty = torch.stack([w.square().sum((1, 2)) for w in self.r_hat.weights]).sum(0)
-        total = ((losses * counts).sum(1) / weight + self.l2 * penalty).sum()
+        steps = self.r_hat.normalised(batch.inputs.flatten(0, 2))
+        rewards = self.r_hat(steps).view(self.r_hat.members, *batch.mask.shape) * batch.mask
+        left, right = rewards.sum(-1).unbind(-1)  # (K, b) undiscounted returns
+        losses = cross_entropy(left, right, batch.mu, self.noise_floor)
+        counts = batch.counts.T
+        loss = (losses * counts).sum(1) / counts.sum(1).clamp_min(1.0)
+        total = (loss + self.l2 * self.r_hat.network.penalty()).sum()
         self.adam.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         self.adam.step()
         with torch.no_grad():
             held = counts == 0
-            decided = held & (mu != 0.5)
+            decided = held & (batch.mu != 0.5)
             tally = torch.stack(
                 [
                     (losses * counts).sum(1),
                     counts.sum(1),
                     (losses * held).sum(1),
                     held.sum(1),
-                    (((left > right) == (mu > 0.5)) & decided).sum(1),
+                    (((left > right) == (batch.mu > 0.5)) & decided).sum(1),
                     decided.sum(1),
                 ]
             )

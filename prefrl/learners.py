@@ -26,7 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from prefrl.lookup import did_you_mean, lookup
 from prefrl.preference import UserError
-from prefrl.vector import is_image
+from prefrl.reward_model import is_image
 
 LEARNERS: dict[str, str] = {
     "ppo": "stable_baselines3:PPO",
@@ -160,7 +160,7 @@ class Learner:
             progress: share of the run done, which the schedules follow.
 
         Returns:
-            The algorithm's own measures of its last update (losses, entropy, KL, ...).
+            The algorithm's own measures of its last update (learner_loss, learner_approx_kl, ...).
         """
         for steps in rollouts:
             if self.model.rollout_buffer.buffer_size != steps:
@@ -169,13 +169,20 @@ class Learner:
             self.progress = progress()
             self.model.learn(steps * self.env.num_envs, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
         values = self.model.logger.name_to_value
-        measures = {k.removeprefix("train/"): float(v) for k, v in values.items() if k.startswith("train/")}
+        measures = {
+            k.replace("train/", "learner_"): float(v) for k, v in sorted(values.items()) if k.startswith("train/")
+        }
         values.clear()
         return measures
 
     def save(self, path: Path) -> None:
         """Write the policy's weights and its observation normalisation as safetensors."""
-        tensors = {f"policy.{name}": t.contiguous() for name, t in self.model.policy.state_dict().items()}
+        tensors: dict[str, torch.Tensor] = {}
+        kept = set()
+        for name, tensor in self.model.policy.state_dict().items():
+            if tensor.data_ptr() not in kept:  # layers that actor and critic share have several names
+                kept.add(tensor.data_ptr())
+                tensors[f"policy.{name}"] = tensor.contiguous()
         if self.normaliser is not None:
             rms = self.normaliser.obs_rms
             assert isinstance(rms, RunningMeanStd)
@@ -206,7 +213,11 @@ class Policy:
             kind = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy}[about["policy"]]
             self.policy = kind(observation_space, action_space, lambda _: 0.0, **about["policy_kwargs"])
             weights = {n.removeprefix("policy."): t for n, t in tensors.items() if n.startswith("policy.")}
-            self.policy.load_state_dict(weights)
+            missing = self.policy.load_state_dict(weights, strict=False).missing_keys
+            here = self.policy.state_dict()
+            loaded = {here[name].data_ptr() for name in weights}
+            if any(here[name].data_ptr() not in loaded for name in missing):
+                raise KeyError(missing[0])
         except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
             raise UserError(f"{str(path)!r} is not a policy for this environment: {error}") from error
         self.policy.set_training_mode(False)

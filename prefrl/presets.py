@@ -17,6 +17,8 @@ from prefrl.preference import UserError
 class Preset:
     """What a family of environments starts from.
 
+    All but `learners` are fields of the configuration, and what they are where the configuration leaves them open.
+
     Attributes:
         n_envs: environments in parallel.
         segment_steps: steps in a segment where neither the environment nor `SEGMENT_STEPS` says.
@@ -24,6 +26,11 @@ class Preset:
         max_answers: fit to the newest answers only (paper, A.2: 3,000 on Atari).
         learners: keyword arguments of each learner, by stable-baselines3's names; "lin_x" falls linearly from x to
             zero over the run.
+        initial_labels: share of the labels asked before training (paper, A.1: 0.25; A.2: 500 of 5,500).
+        keep_steps: newest steps that questions are drawn from.
+        batch: answers in a minibatch of the reward's fit.
+        initial_epochs: passes over the first answers (paper, appendix A: 200 on Atari).
+        fit_updates: gradient steps of the reward's fit per phase.
         entropy_bonus: added to `ent_coef` only when learning from a learned reward (paper, A.1: 0.01).
     """
 
@@ -31,6 +38,11 @@ class Preset:
     segment_steps: int
     reward_std: float
     learners: Mapping[str, Mapping[str, Any]]
+    initial_labels: float = 0.25
+    keep_steps: int = 100_000
+    batch: int = 64
+    initial_epochs: int = 60
+    fit_updates: int = 16
     entropy_bonus: float = 0.0
     max_answers: int | None = None
 
@@ -73,6 +85,11 @@ PIXELS = Preset(
     n_envs=8,
     segment_steps=25,
     reward_std=0.05,
+    initial_labels=500 / 5500,
+    keep_steps=20_000,
+    batch=16,
+    initial_epochs=200,
+    fit_updates=64,
     max_answers=3000,
     learners={
         "ppo": {

@@ -34,8 +34,8 @@ def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int
 @torch.inference_mode()
 def predicted_preferences(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "k n"]:
     """P[left > right] by each member. Each step is evaluated once, however many windows share it."""
-    observations, actions, index, mask = pairs.steps()
-    rewards = r_hat.member_rewards(observations, actions)
+    cells, index, mask = pairs.steps()
+    rewards = torch.cat([r_hat.member_rewards(*pairs.recorder.at(part)) for part in _parts(cells)], dim=1)
     device = rewards.device
     returns = (rewards[:, torch.from_numpy(index).to(device)] * torch.from_numpy(mask).to(device)).sum(-1)  # (K, n, 2)
     p: Tensor = probability(returns[..., 0], returns[..., 1], floor=0.0)
@@ -85,6 +85,11 @@ def coverage_disagreement(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.flo
     return scores
 
 
+def _parts(cells: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Steps in parts of at most 4,096, so that images and hidden layers of all of them are never in memory at once."""
+    return np.array_split(cells, -(-len(cells) // 4096))
+
+
 def _binary_entropy(p: Tensor) -> Tensor:
     entropy_nats: Tensor = -(torch.special.xlogy(p, p) + torch.special.xlogy(1 - p, 1 - p))
     return entropy_nats
@@ -93,8 +98,9 @@ def _binary_entropy(p: Tensor) -> Tensor:
 @torch.inference_mode()
 def _features(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "n f"]:
     """Each pair's last hidden layer, averaged over the steps of each segment, of all members and both segments."""
-    observations, actions, index, _ = pairs.steps()
-    hidden = r_hat.hidden_features(r_hat.normalised(r_hat.inputs(observations, actions)))  # (K, m, h)
+    cells, index, _ = pairs.steps()
+    inputs = (r_hat.inputs(*pairs.recorder.at(part)) for part in _parts(cells))
+    hidden = torch.cat([r_hat.hidden_features(r_hat.normalised(part)) for part in inputs], dim=1)  # (K, m, h)
     flat = hidden.transpose(0, 1).flatten(1)  # (m, K h)
     # Parts of 256 segments, so that the (2n, T, K h) gathered features are never all in memory.
     parts = np.array_split(index.reshape(2 * len(pairs), -1), -(-2 * len(pairs) // 256))

@@ -16,10 +16,19 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.preference import Query, Segment, UserError
+from prefrl.ring import ArrayRing, FrameRing, is_shifted
+
+SAMPLE = 4096  # steps that means and deviations over recent experience are taken from
 
 
 class Episode(NamedTuple):
-    """A finished episode: environment steps taken (over all environments) when it ended, true return, length."""
+    """A finished episode, or a finished game where an episode runs on over several (`info["game_over"]`).
+
+    Attributes:
+        step: environment steps taken, over all environments, when it ended.
+        true_return: sum of its raw rewards; of a game `info["score"]`.
+        steps: its length.
+    """
 
     step: int
     true_return: float
@@ -43,7 +52,7 @@ class Recorder(VecEnvWrapper):
         if obs.shape is None or act.shape is None or obs.dtype is None or act.dtype is None:
             raise UserError(f"{env_id} has spaces {obs} and {act}: the recorder needs arrays, so flatten them first.")
         grid = (self.capacity, venv.num_envs)
-        self._observations: NDArray[Any] = np.zeros(grid + obs.shape, obs.dtype)
+        self._observations: ArrayRing | FrameRing | None = None  # which of them, the first step tells
         self._actions: NDArray[Any] = np.zeros(grid + act.shape, act.dtype)
         self._rewards = np.zeros(grid, np.float64)
         self._episode = np.zeros(grid, np.int64)
@@ -53,6 +62,7 @@ class Recorder(VecEnvWrapper):
         self._now_episode = np.full(venv.num_envs, -1, np.int64)
         self._now_offset = np.zeros(venv.num_envs, np.int64)
         self._now_return = np.zeros(venv.num_envs, np.float64)
+        self._game_began = np.zeros(venv.num_envs, np.int64)  # steps taken, over all environments
         self._last_observations: NDArray[Any] = np.zeros((venv.num_envs, *obs.shape), obs.dtype)
         self._last_actions: NDArray[Any] = np.zeros((venv.num_envs, *act.shape), act.dtype)
         self.episodes: list[Episode] = []
@@ -81,7 +91,9 @@ class Recorder(VecEnvWrapper):
         observations, rewards, dones, infos = self.venv.step_wait()
         assert isinstance(observations, np.ndarray)
         row = self._rows % self.capacity
-        self._observations[row] = self._last_observations
+        if self._observations is None:
+            self._observations = self._make_ring(observations)
+        self._observations.put(row, self._last_observations)
         self._actions[row] = self._last_actions
         self._rewards[row] = rewards
         self._episode[row] = self._now_episode
@@ -92,12 +104,26 @@ class Recorder(VecEnvWrapper):
         self._now_return += rewards
         if dones.any():
             for env in np.flatnonzero(dones):
-                self.episodes.append(Episode(self.steps, float(self._now_return[env]), int(self._now_offset[env])))
+                if "game_over" not in infos[env]:
+                    self.episodes.append(Episode(self.steps, float(self._now_return[env]), int(self._now_offset[env])))
                 self._terminated[row, env] = not infos[env].get("TimeLimit.truncated", False)
             self.ends_early |= bool(self._terminated[row].any())
             self._begin_episodes(dones)
+        for index, info in enumerate(infos):
+            if info.get("game_over"):  # one of several games in an episode: its score is what is compared
+                played = self.steps - int(self._game_began[index])
+                self.episodes.append(Episode(self.steps, float(info["score"]), played // self.num_envs))
+                self._game_began[index] = self.steps
         np.copyto(self._last_observations, observations)
         return observations, rewards, dones, infos
+
+    def _make_ring(self, observations: NDArray[Any]) -> ArrayRing | FrameRing:
+        """A ring of frames if the first step's observations are the reset's, moved on by a frame; else of arrays."""
+        before = self._last_observations
+        is_stack = before.ndim == 4 and before.shape[1] > 1 and before.dtype == np.uint8
+        stacked = is_stack and bool(is_shifted(before, observations).all())
+        kind = FrameRing if stacked else ArrayRing
+        return kind(self.capacity, self.num_envs, before.shape[1:], before.dtype)
 
     def _begin_episodes(self, begun: NDArray[np.bool_]) -> None:
         self._now_episode[begun] += 1
@@ -122,15 +148,24 @@ class Recorder(VecEnvWrapper):
         rows = self._newest_rows(-(-steps // self.num_envs))
         if at_most is not None:
             rows = rows[:: max(1, len(rows) * self.num_envs // at_most)]
-        return (
-            self._observations[rows].reshape(-1, *self._observations.shape[2:]),
-            self._actions[rows].reshape(-1, *self._actions.shape[2:]),
-            self._rewards[rows].reshape(-1),
-        )
+        cells = (rows[:, None] * self.num_envs + np.arange(self.num_envs)).ravel()
+        return (*self.at(cells), self._rewards[rows].reshape(-1))
+
+    def at(self, cells: NDArray[np.integer]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Observations and actions of these steps, each ring position * n_envs + environment, (m,).
+
+        Raises:
+            UserError: no step has been taken yet.
+        """
+        if self._observations is None:
+            raise UserError(f"no step of {self.env_id} has been recorded yet: take some first.")
+        row, env = np.divmod(cells, self.num_envs)
+        return self._observations.get(row, env), self._actions[row, env]
 
     def _newest_rows(self, count: int) -> NDArray[np.int64]:
         """Ring positions of the newest `count` vector steps kept, oldest first."""
-        kept = min(self._rows, self.capacity, count)
+        older = self._observations.older if self._observations is not None else 0
+        kept = min(self._rows, self.capacity - older, count)
         return np.arange(self._rows - kept, self._rows) % self.capacity
 
     def pairs(self, count: int, segment_steps: int, rng: np.random.Generator) -> Pairs:
@@ -208,11 +243,11 @@ class Pairs:
         """The chosen pairs, in the order given."""
         return Pairs(self.recorder, self.segment_steps, self.row[chosen], self.env[chosen], self.length[chosen])
 
-    def steps(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
+    def steps(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """The steps the windows cover, each once however many windows share it.
 
         Returns:
-            Observations (m, ...), actions (m, ...), index (n, 2, T) into them, and mask (n, 2, T), which is 1 on the
+            Steps (m,) as `Recorder.at` takes them, index (n, 2, T) into them, and mask (n, 2, T), which is 1 on the
             steps of a window and 0 after its end.
         """
         within = np.arange(self.segment_steps) < self.length[..., None]
@@ -222,9 +257,7 @@ class Pairs:
         seen[cells] = True
         used = np.flatnonzero(seen)
         place = np.cumsum(seen) - 1
-        row, env = np.divmod(used, self.recorder.num_envs)
-        recorder = self.recorder
-        return recorder._observations[row, env], recorder._actions[row, env], place[cells], within.astype(np.float32)
+        return used, place[cells], within.astype(np.float32)
 
     def true_returns(self) -> NDArray[np.float64]:
         """True return of each window, (n, 2): for evaluation only."""
@@ -244,9 +277,10 @@ class Pairs:
     def _segment(self, row: int, env: int, length: int) -> Segment:
         recorder = self.recorder
         ring = np.arange(row, row + length) % recorder.capacity
+        observations, actions = recorder.at(ring * recorder.num_envs + env)
         return Segment(
-            observations=recorder._observations[ring, env],
-            actions=recorder._actions[ring, env],
+            observations=observations,
+            actions=actions,
             rewards=recorder._rewards[ring, env],
             env_id=recorder.env_id,
             step=recorder.steps,

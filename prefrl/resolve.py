@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,110 +18,142 @@ from prefrl.learners import check_settings, learner_class
 from prefrl.lookup import lookup
 from prefrl.preference import UserError
 from prefrl.queries import STRATEGIES
-from prefrl.reward_model import encoded_size
+from prefrl.reward_model import encoded_size, is_image
 from prefrl.schedules import SCHEDULES
-from prefrl.vector import find_spec, is_image, make_env
+from prefrl.vector import find_spec, make_env
 
 C = TypeVar("C", bound=BaselineConfig)
 
 
 def resolve(config: C) -> C:
-    """The configuration with no field left to default, or one sentence about the first thing wrong with it.
+    """The configuration with no field left open, or one sentence about the first thing wrong with it.
 
     Raises:
         UserError: anything that the run could not do as asked.
     """
     _check_numbers(config)
     learner_class(config.learner)
-    spec = find_spec(config.env)
-    preset, segment_steps, env_kwargs, image = _defaults(config)
+    env = _look_at(config)
+    preset = env.preset
     settings = {**preset.learners.get(config.learner, {}), **presets.name_value(config.set, "learner setting")}
     check_settings(config.learner, settings)
-    horizon = spec.max_episode_steps
+    if config.device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"unknown device {config.device!r}: it is auto, cpu or cuda.")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda was asked for and torch sees no CUDA device: use auto or cpu.")
+    fastest = "cuda" if env.is_image and torch.cuda.is_available() else "cpu"
+    open_fields = {field.name for field in fields(config) if getattr(config, field.name) is None}
+    by_family = {name: value for name, value in vars(preset).items() if name in open_fields}
     n_envs = config.n_envs or _divisor(config.steps, preset.n_envs)
+    segment_steps = getattr(config, "segment_steps", None) or env.segment_steps
+    known: dict[str, Any] = {
+        **by_family,
+        "n_envs": n_envs,
+        "env_kwargs": env.kwargs,
+        "set": tuple(f"{name}={value}" for name, value in settings.items()),
+        "explore_steps": _explore_steps(config, n_envs, segment_steps),
+        "clip_reward": env.clip_reward if config.clip_reward is None else config.clip_reward,
+        "device": fastest if config.device == "auto" else config.device,
+        "out": Path(config.out or _folder(config)),
+    }
+    if isinstance(config, TrainConfig):
+        known["segment_steps"] = segment_steps
+        _check_names(config)
+        _check_labels(config, segment_steps, env.horizon, known["explore_steps"], n_envs)
+    _check_folder(known["out"])
+    return replace(config, **known)
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """What the configuration needs to know of the environment.
+
+    Attributes:
+        preset: of its family.
+        kwargs: arguments it is made with.
+        horizon: steps after which an episode is cut off; None if it is not.
+        segment_steps: the segment length that suits it.
+        is_image: whether it shows pixels.
+        clip_reward: whether its true reward is clipped for a learner.
+    """
+
+    preset: presets.Preset
+    kwargs: tuple[str, ...]
+    horizon: int | None
+    segment_steps: int
+    is_image: bool
+    clip_reward: bool
+
+
+def _look_at(config: BaselineConfig) -> _Environment:
+    """Make the environment once, and look at it.
+
+    Raises:
+        UserError: it cannot be made, or a reward cannot be learned on its spaces.
+    """
+    spec = find_spec(config.env)
+    kwargs = config.env_kwargs
+    if kwargs is None:
+        is_gymnasium_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
+        kwargs = presets.ENV_KWARGS.get(spec.name, ()) if is_gymnasium_mujoco else ()
+    env = make_env(config.env, presets.name_value(kwargs, "environment argument"))
+    encoded_size(env.observation_space)
+    image = is_image(env.observation_space)
+    preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image)]
+    told = env.metadata.get("segment_steps")
+    usual = presets.SEGMENT_STEPS.get(spec.name, preset.segment_steps)
+    segment_steps = told or min(usual, spec.max_episode_steps or usual)
+    clip_reward = bool(env.metadata.get("clip_reward", False))
+    env.close()
+    return _Environment(preset, kwargs, spec.max_episode_steps, int(segment_steps), image, clip_reward)
+
+
+def _explore_steps(config: BaselineConfig, n_envs: int, segment_steps: int) -> int:
+    """The untrained policy's steps: what is asked for, or 2 % of all and room for two segments in each environment."""
     if config.steps % n_envs:
         below = config.steps // n_envs * n_envs
         raise UserError(
             f"steps={config.steps} cannot be taken {n_envs} environments at a time: ask for {below or n_envs} or "
             f"{below + n_envs} steps, or another n_envs."
         )
-    if isinstance(config, TrainConfig):
-        segment_steps = config.segment_steps or segment_steps
-    explore_steps = config.explore_steps
-    if explore_steps is None:
-        explore_steps = n_envs * max(2 * segment_steps, round(0.02 * config.steps / n_envs))
-    if explore_steps % n_envs or not 0 <= explore_steps < config.steps:
+    steps = config.explore_steps
+    if steps is None:
+        steps = n_envs * max(2 * segment_steps, round(0.02 * config.steps / n_envs))
+    if steps % n_envs or not 0 <= steps < config.steps:
         raise UserError(
-            f"explore_steps={explore_steps} must be a multiple of n_envs={n_envs} and below steps={config.steps}: "
-            f"take more steps, or fewer environments."
+            f"explore_steps={steps} must be a multiple of n_envs={n_envs} and below steps={config.steps}: take more "
+            f"steps, or fewer environments."
         )
-    if config.device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"unknown device {config.device!r}: it is auto, cpu or cuda.")
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device cuda was asked for and torch sees no CUDA device: use auto or cpu.")
-    fastest = "cuda" if image and torch.cuda.is_available() else "cpu"
-    common: dict[str, Any] = {
-        "n_envs": n_envs,
-        "env_kwargs": env_kwargs,
-        "set": tuple(f"{name}={value}" for name, value in settings.items()),
-        "explore_steps": explore_steps,
-        "reward_std": config.reward_std or preset.reward_std,
-        "device": fastest if config.device == "auto" else config.device,
-        "out": Path(config.out or _folder(config)),
-    }
-    if isinstance(config, TrainConfig):
-        lookup("strategy", config.strategy, STRATEGIES)
-        lookup("schedule", config.schedule, SCHEDULES)
-        lookup("labeler", config.labeler, LABELERS)
-        for teacher in config.teachers:
-            parse_teacher(teacher)
-        if horizon is not None and segment_steps > horizon:
-            raise UserError(
-                f"segment_steps={segment_steps} is longer than an episode of {config.env}, which ends after {horizon} "
-                f"steps: ask for {horizon} or fewer."
-            )
-        if segment_steps * n_envs > explore_steps:
-            raise UserError(
-                f"explore_steps={explore_steps} over {n_envs} environments is shorter than a segment of "
-                f"{segment_steps} steps: take at least {segment_steps * n_envs}."
-            )
-        shown = 2 * config.labels * segment_steps
-        if shown > config.steps:
-            raise UserError(
-                f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour (two "
-                f"segments of {segment_steps} each), so ask for {config.steps // (2 * segment_steps)} labels or fewer."
-            )
-        common |= {
-            "segment_steps": segment_steps,
-            "entropy_bonus": preset.entropy_bonus if config.entropy_bonus is None else config.entropy_bonus,
-            "max_answers": config.max_answers or preset.max_answers,
-        }
-    _check_folder(common["out"])
-    return replace(config, **common)
+    return steps
 
 
-def _defaults(config: BaselineConfig) -> tuple[presets.Preset, int, tuple[str, ...], bool]:
-    """The environment's preset, segment length, arguments, and whether it shows pixels.
+def _check_names(config: TrainConfig) -> None:
+    lookup("strategy", config.strategy, STRATEGIES)
+    lookup("schedule", config.schedule, SCHEDULES)
+    lookup("labeler", config.labeler, LABELERS)
+    for teacher in config.teachers:
+        parse_teacher(teacher)
 
-    The environment is made once, to see its spaces.
 
-    Raises:
-        UserError: it cannot be made, or a reward cannot be learned on its spaces.
-    """
-    spec = find_spec(config.env)
-    env_kwargs = config.env_kwargs
-    if env_kwargs is None:
-        gymnasium_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
-        env_kwargs = presets.ENV_KWARGS.get(spec.name, ()) if gymnasium_mujoco else ()
-    env = make_env(config.env, presets.name_value(env_kwargs, "environment argument"))
-    encoded_size(env.observation_space)
-    image = is_image(env.observation_space)
-    preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image)]
-    segment_steps = env.metadata.get("segment_steps") or presets.SEGMENT_STEPS.get(spec.name, preset.segment_steps)
-    env.close()
-    if spec.max_episode_steps is not None and env.metadata.get("segment_steps") is None:
-        segment_steps = min(segment_steps, spec.max_episode_steps)
-    return preset, int(segment_steps), env_kwargs, image
+def _check_labels(
+    config: TrainConfig, segment_steps: int, horizon: int | None, explore_steps: int, n_envs: int
+) -> None:
+    if horizon is not None and segment_steps > horizon:
+        raise UserError(
+            f"segment_steps={segment_steps} is longer than an episode of {config.env}, which ends after {horizon} "
+            f"steps: ask for {horizon} or fewer."
+        )
+    if segment_steps * n_envs > explore_steps:
+        raise UserError(
+            f"explore_steps={explore_steps} over {n_envs} environments is shorter than a segment of {segment_steps} "
+            f"steps: take at least {segment_steps * n_envs}."
+        )
+    shown = 2 * config.labels * segment_steps
+    if shown > config.steps:
+        raise UserError(
+            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour (two "
+            f"segments of {segment_steps} each), so ask for {config.steps // (2 * segment_steps)} labels or fewer."
+        )
 
 
 def _check_numbers(config: BaselineConfig) -> None:
@@ -131,7 +163,7 @@ def _check_numbers(config: BaselineConfig) -> None:
         positive += ["batch", "initial_epochs", "fit_updates", "max_answers"]
         for name in ("noise_floor", "initial_labels"):
             value = getattr(config, name)
-            if not 0 <= value <= 1:
+            if value is not None and not 0 <= value <= 1:
                 raise UserError(f"{name}={value} is a share: it must lie between 0 and 1.")
         if not 0 <= config.l2 < math.inf:
             raise UserError(f"l2={config.l2} must be zero (no penalty) or more.")

@@ -61,10 +61,10 @@ class LearnedReward(VecEnvWrapper):
             infos = [{**info, "true_reward": float(r)} for info, r in zip(infos, true_rewards, strict=True)]
         return observations, rewards, dones, infos
 
-    def pop_returns(self) -> list[float]:
-        """Returns, in the reward as it was paid, of the episodes finished since the last call."""
+    def pop_mean_return(self) -> float:
+        """Mean return, in the reward as it was paid, of the episodes finished since the last call; NaN without any."""
         returns, self._episode_returns = self._episode_returns, []
-        return returns
+        return float(np.mean(returns)) if returns else float("nan")
 
 
 class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):

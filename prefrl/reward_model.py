@@ -1,31 +1,44 @@
-"""r-hat: K reward networks as one batched network (Christiano et al. 2017, section 2.2.3 and appendix A.1).
+"""r-hat: K reward networks as one batched network, and what normalises it (Christiano et al. 2017, section 2.2.3).
 
-Every tensor of weights has the member as its first dimension, so that all members are evaluated, and fitted, in one
-call. Each member's output is unnormalised where it explains answers, and is normalised by itself, then averaged over
+Each member's output is unnormalised where it explains answers, and is normalised by itself, then averaged over
 the members, where it rewards the learner.
 """
 
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
 
+from prefrl.networks import CNNs, MLPs
 from prefrl.preference import UserError
 
 FORMAT = "1"
+
+
+SMALLEST_IMAGE = 36  # pixels a side that both the reward's and the policy's convolutions need
+
+
+def is_image(space: spaces.Space[Any]) -> bool:
+    """Whether observations are pixels for a convolution: uint8, height x width x channels or channels first."""
+    if not (isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8):
+        return False
+    return sorted(space.shape)[1] >= SMALLEST_IMAGE
+
+
+def channels_first(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """An image's channels, height and width; the channels are the smallest, first or last."""
+    return (shape[0], shape[1], shape[2]) if shape[0] < shape[2] else (shape[2], shape[0], shape[1])
 
 
 def encoded_size(space: spaces.Space[Any]) -> int:
@@ -49,14 +62,14 @@ def encode(space: spaces.Space[Any], batch: NDArray[Any]) -> NDArray[np.float32]
 
 
 class RewardEnsemble(nn.Module):
-    """The paper's reward network for vectors, K times: two hidden layers of 64, leaky ReLU 0.01, on (o, a).
+    """K reward networks, each normalised by itself: on (o, a) for vectors, on the observation alone for images.
 
     Args:
         observation_space: of the environment, as the recorder sees it.
         action_space: of the environment.
         members: K.
         reward_std: standard deviation of the reward given to the learner (paper: 1 on MuJoCo, 0.05 on Atari).
-        hidden: width of each hidden layer.
+        hidden: width of each hidden layer of the network for vectors.
         generator: source of the first weights.
 
     Raises:
@@ -77,43 +90,50 @@ class RewardEnsemble(nn.Module):
             raise UserError(f"members={members}: a reward ensemble has at least one network.")
         self.observation_space, self.action_space = observation_space, action_space
         self.members, self.reward_std, self.hidden = members, reward_std, hidden
-        sizes = [encoded_size(observation_space) + encoded_size(action_space), *hidden, 1]
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for fan_in, fan_out in pairwise(sizes):
-            bound = fan_in**-0.5  # torch.nn.Linear's first weights
-            for parameters, shape in ((self.weights, (members, fan_in, fan_out)), (self.biases, (members, 1, fan_out))):
-                uniform = torch.rand(shape, generator=generator)
-                parameters.append(nn.Parameter((2 * uniform - 1) * bound))
+        self.is_image = is_image(observation_space)
+        self.network: MLPs | CNNs
+        size = encoded_size(observation_space) + encoded_size(action_space)
+        if self.is_image:
+            assert observation_space.shape is not None
+            size = 1  # pixels are scaled to [0, 1], whatever has been seen
+            self.network = CNNs(members, channels_first(observation_space.shape), generator=generator)
+        else:
+            self.network = MLPs(members, (size, *hidden, 1), generator)
+        self.eval()  # dropout and batch norm learn only inside `prefrl.fit`
         self.input_mean: Tensor
         self.input_std: Tensor
         self.output_mean: Tensor
         self.output_std: Tensor
-        self.register_buffer("input_mean", torch.zeros(sizes[0]))
-        self.register_buffer("input_std", torch.ones(sizes[0]))
+        self.register_buffer("input_mean", torch.zeros(size))
+        self.register_buffer("input_std", torch.full((size,), 255.0 if self.is_image else 1.0))
         self.register_buffer("output_mean", torch.zeros(members))
         self.register_buffer("output_std", torch.ones(members))
-        self._experience = RunningMeanStd(shape=(sizes[0],))
+        self._experience = RunningMeanStd(shape=(size,))
 
-    def inputs(self, observations: NDArray[Any], actions: NDArray[Any]) -> Float[Tensor, "n d"]:
-        """Steps as the networks take them, before normalisation: observation and action side by side."""
+    def inputs(self, observations: NDArray[Any], actions: NDArray[Any]) -> Shaped[Tensor, n * features]:
+        """Steps as the networks take them, before normalisation.
+
+        Returns:
+            float32 (n, d), observation and action side by side; of images uint8 (n, c, h, w), without the action.
+        """
+        if self.is_image:
+            shape = observations.shape[1:]
+            first = observations if channels_first(shape) == shape else np.moveaxis(observations, -1, 1)
+            return torch.from_numpy(np.require(first, requirements=("C", "W"))).to(self.input_mean.device)
         both = [encode(self.observation_space, observations), encode(self.action_space, actions)]
         return torch.from_numpy(np.concatenate(both, axis=1)).to(self.input_mean.device)
 
-    def normalised(self, inputs: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-        """Inputs with zero mean and unit standard deviation over experience."""
+    def normalised(self, inputs: Shaped[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """Inputs with zero mean and unit standard deviation over experience; pixels in [0, 1]."""
         return (inputs - self.input_mean) / self.input_std
 
-    def hidden_features(self, normalised: Float[Tensor, "n d"]) -> Float[Tensor, "k n h"]:
+    def hidden_features(self, normalised: Float[Tensor, n * features]) -> Float[Tensor, "k n h"]:
         """The last hidden layer of each member."""
-        x = normalised.expand(self.members, *normalised.shape)
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            x = leaky_relu(torch.baddbmm(bias, x, weight), 0.01)
-        return x
+        return self.network.features(normalised)
 
-    def forward(self, normalised: Float[Tensor, "n d"]) -> Float[Tensor, "k n"]:
+    def forward(self, normalised: Float[Tensor, n * features]) -> Float[Tensor, "k n"]:
         """Each member's unnormalised reward of each step; sums of these explain the answers."""
-        hidden = self.hidden_features(normalised)
-        return torch.baddbmm(self.biases[-1], hidden, self.weights[-1]).squeeze(-1)
+        return self.network.head(self.network.features(normalised))
 
     @torch.inference_mode()
     def member_rewards(self, observations: NDArray[Any], actions: NDArray[Any]) -> Float[Tensor, "k n"]:
@@ -134,23 +154,30 @@ class RewardEnsemble(nn.Module):
         """Take new experience into the input normalisation; what the networks compute stays what it was.
 
         The first layer absorbs the change of scale (W' = W s'/s, b' = b + W (m' - m)/s), so a reward that explains
-        the answers still explains them after the policy has moved on.
+        the answers still explains them after the policy has moved on. Images are left as they are.
         """
+        if isinstance(self.network, CNNs):
+            return
         inputs = self.inputs(observations, actions)
         self._experience.update(inputs.double().cpu().numpy())
         mean = torch.as_tensor(self._experience.mean, dtype=torch.float32, device=inputs.device)
         std = torch.as_tensor(np.sqrt(self._experience.var), dtype=torch.float32, device=inputs.device)
         std = torch.where(std > 1e-4, std, torch.ones_like(std))  # a constant input carries nothing: leave its scale
-        weight, bias = self.weights[0], self.biases[0]
-        bias += (((mean - self.input_mean) / self.input_std).expand(self.members, 1, -1)) @ weight
-        weight *= (std / self.input_std)[:, None]
+        self.network.absorb(shift=(mean - self.input_mean) / self.input_std, scale=std / self.input_std)
         self.input_mean.copy_(mean)
         self.input_std.copy_(std)
 
-    def normalise_outputs(self, observations: NDArray[Any], actions: NDArray[Any]) -> None:
-        """Give each member zero mean and unit standard deviation over these steps (paper, section 2.2.3)."""
+    def normalise_outputs(self, observations: NDArray[Any], actions: NDArray[Any], centre: bool = True) -> None:
+        """Give each member zero mean and unit standard deviation over these steps (paper, section 2.2.3).
+
+        Args:
+            observations: (n, *observation_shape).
+            actions: (n, *action_shape).
+            centre: False leaves the mean as it is. Where episodes can end early the mean is part of the task: taking
+                it away would make living neither good nor bad.
+        """
         rewards = self.member_rewards(observations, actions)
-        self.output_mean.copy_(rewards.mean(1))
+        self.output_mean.copy_(rewards.mean(1) if centre else torch.zeros_like(self.output_mean))
         self.output_std.copy_(rewards.std(1).clamp_min(1e-8))
 
     def save(self, path: Path, **about: str) -> None:

@@ -19,7 +19,7 @@ from prefrl.learners import Learner, plan
 from prefrl.lookup import lookup
 from prefrl.presets import name_value
 from prefrl.queries import STRATEGIES, select, uniform
-from prefrl.recorder import Episode, Recorder
+from prefrl.recorder import SAMPLE, Episode, Recorder
 from prefrl.resolve import resolve
 from prefrl.reward_env import LearnedReward
 from prefrl.reward_model import RewardEnsemble
@@ -27,8 +27,6 @@ from prefrl.runlog import Progress, RunLog
 from prefrl.schedules import SCHEDULES, label_counts
 from prefrl.store import Store
 from prefrl.vector import make_vec_env
-
-NORMALISE_ON = 4096  # steps of the reward window that means and deviations are taken over
 
 
 def train(config: TrainConfig, quiet: bool = False) -> Path:
@@ -45,90 +43,83 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         UserError: the configuration cannot be run; nothing has been written.
     """
     cfg = resolve(config)
-    assert cfg.n_envs and cfg.segment_steps and cfg.reward_std and cfg.explore_steps is not None
+    assert cfg.n_envs and cfg.segment_steps and cfg.reward_std and cfg.keep_steps and cfg.batch and cfg.fit_updates
+    assert cfg.explore_steps is not None and cfg.initial_epochs and cfg.initial_labels is not None
     torch.set_num_threads(1)  # small networks: a second thread costs far more than it gives
     ask_rng, fit_rng, eval_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(cfg.seed).spawn(3))
 
-    with RunLog(cfg) as log, Progress(cfg.out.name if cfg.out else "", cfg.steps, quiet) as progress:
+    with (
+        RunLog(cfg) as log,
+        Store(log.folder / "labels.sqlite") as store,
+        Progress(log.folder.name, cfg.steps, quiet) as progress,
+    ):
         env_kwargs = name_value(cfg.env_kwargs or (), "environment argument")
-        env = Recorder(
-            make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs), cfg.env, cfg.seed, cfg.keep_steps
-        )
+        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs)
+        env = Recorder(venv, cfg.env, cfg.seed, cfg.keep_steps)
+        first_weights = torch.Generator().manual_seed(cfg.seed)
         r_hat = RewardEnsemble(
-            env.observation_space,
-            env.action_space,
-            cfg.members,
-            cfg.reward_std,
-            generator=torch.Generator().manual_seed(cfg.seed),
+            env.observation_space, env.action_space, cfg.members, cfg.reward_std, generator=first_weights
         ).to(cfg.device)
-        paid = LearnedReward(env, r_hat)
-        learner = Learner(
-            cfg.learner,
-            paid,  # never sees the true reward
-            name_value(cfg.set, "learner setting"),
-            cfg.seed,
-            cfg.device,
-            cfg.entropy_bonus or 0.0,
+        paid = LearnedReward(env, r_hat)  # the learner never sees the true reward
+        settings = name_value(cfg.set, "learner setting")
+        learner = Learner(cfg.learner, paid, settings, cfg.seed, cfg.device, cfg.entropy_bonus or 0.0)
+        fit = Fit(
+            r_hat,
+            fit_rng,
+            cfg.segment_steps,
+            cfg.noise_floor,
+            cfg.reward_learning_rate,
+            cfg.batch,
+            cfg.l2,
+            cfg.max_answers,
         )
-        fit = Fit(r_hat, fit_rng, cfg.noise_floor, cfg.reward_learning_rate, cfg.batch, cfg.l2, cfg.max_answers)
         labeler = make_labeler(cfg.labeler, cfg.teachers, cfg.seed)
-        store = Store(log.folder / "labels.sqlite")
         strategy = lookup("strategy", cfg.strategy, STRATEGIES)
-
-        learn_steps = (cfg.steps - cfg.explore_steps) // cfg.n_envs
-        phases = plan(learn_steps, learner.rollout_steps, cfg.phases)
-        schedule = lookup("schedule", cfg.schedule, SCHEDULES)
-        initial, online = label_counts(
-            cfg.labels, max(1, len(phases) - 1), cfg.initial_labels if len(phases) > 1 else 1.0, schedule
-        )
-        labels_by_phase = [initial, *online.tolist()][: len(phases)]  # a run of one phase asks everything before it
-        with log.part("learn"):
-            learner.explore(cfg.explore_steps // cfg.n_envs)
-
-        asked = answered = seen = 0
-        episodes: list[Episode] = []
-        labelling_seconds = 0.0
-        for phase, (rollouts, labels) in enumerate(zip(phases, labels_by_phase, strict=True)):
-            with log.part("ask"):  # keep the pairs worth asking (section 2.2.4); of an unfitted r-hat, any
-                candidates = env.pairs(labels * cfg.candidates, cfg.segment_steps, ask_rng)
-                queries = select(strategy if phase else uniform, r_hat, candidates, labels).queries()
-                store.ask(queries)
-            with log.part("answer"):  # someone answers (section 2.2.2)
-                if hasattr(labeler, "observe_policy"):
-                    labeler.observe_policy(mean_true_return(episodes), mean_steps(episodes))
-                answers = labeler(queries)
-                store.add(answers)
-            with log.part("fit"):  # r-hat explains every answer so far (section 2.2.3)
-                r_hat.observe(*env.recent(env.steps - seen)[:2])
-                seen = env.steps
-                fit.add(answers)
-                report = fit.run(cfg.fit_updates if phase else fit.epochs(cfg.initial_epochs))
-                r_hat.normalise_outputs(*env.recent(cfg.reward_window, at_most=NORMALISE_ON)[:2])
-            with log.part("learn"):  # the policy improves on r-hat (section 2.2.1)
-                measures = learner.learn(rollouts, progress=lambda: env.steps / cfg.steps)
-            with log.part("log"):
-                asked += len(queries)
-                answered += sum(answer.mu is not None for answer in answers)
-                labelling_seconds += sum(answer.seconds for answer in answers)
-                episodes = env.pop_episodes()
-                true_return = mean_true_return(episodes)
-                returns = paid.pop_returns()
-                row = {
-                    "labels_asked": asked,
-                    "labels_answered": answered,
-                    "labelling_seconds": labelling_seconds,
-                    "true_return": true_return,
-                    "learned_return": float(np.mean(returns)) if returns else float("nan"),
-                    "correlation": segment_correlation(r_hat, env.pairs(100, cfg.segment_steps, eval_rng)),
-                    "held_out_accuracy": report.held_out_accuracy,
-                    "train_loss": report.train_loss,
-                    "held_out_loss": report.held_out_loss,
-                    "l2": report.l2,
-                }
-                log.write(env.steps, row | {f"learner_{name}": value for name, value in sorted(measures.items())})
-                progress.update(env.steps, answered, true_return)
-        r_hat.save(log.folder / "reward.safetensors", env=cfg.env)
-        learner.save(log.folder / "policy.safetensors")
-        store.close()
-        env.close()
+        phases = plan((cfg.steps - cfg.explore_steps) // cfg.n_envs, learner.rollout_steps, cfg.phases)
+        labels = label_counts(cfg.labels, len(phases), cfg.initial_labels, lookup("schedule", cfg.schedule, SCHEDULES))
+        try:
+            with log.part("learn"):
+                learner.explore(cfg.explore_steps // cfg.n_envs)
+            seen = 0
+            episodes: list[Episode] = []
+            for phase, (rollouts, count) in enumerate(zip(phases, labels, strict=True)):
+                with log.part("ask"):  # keep the pairs worth asking (section 2.2.4); of an unfitted r-hat, any
+                    candidates = env.pairs(count * cfg.candidates, cfg.segment_steps, ask_rng)
+                    queries = select(strategy if phase else uniform, r_hat, candidates, count).queries()
+                    store.ask(queries)
+                with log.part("answer"):  # someone answers (section 2.2.2)
+                    if hasattr(labeler, "observe_policy"):
+                        labeler.observe_policy(mean_true_return(episodes), mean_steps(episodes))
+                    answers = labeler(queries)
+                    store.add(answers)
+                with log.part("fit"):  # r-hat explains every answer so far (section 2.2.3)
+                    r_hat.observe(*env.recent(env.steps - seen, at_most=SAMPLE)[:2])
+                    seen = env.steps
+                    fit.add(answers)
+                    report = fit.run(cfg.fit_updates if phase else fit.epochs(cfg.initial_epochs))
+                    window = env.recent(cfg.reward_window, at_most=SAMPLE)[:2]
+                    r_hat.normalise_outputs(*window, centre=not env.ends_early)
+                with log.part("learn"):  # the policy improves on r-hat (section 2.2.1)
+                    measures = learner.learn(rollouts, progress=lambda: env.steps / cfg.steps)
+                with log.part("log"):
+                    episodes, spent = env.pop_episodes(), store.counts()
+                    row = {
+                        "labels_asked": spent.asked,
+                        "labels_answered": spent.answered,
+                        "labelling_seconds": spent.seconds,
+                        "true_return": mean_true_return(episodes),
+                        "learned_return": paid.pop_mean_return(),
+                        "correlation": segment_correlation(r_hat, env.pairs(50, cfg.segment_steps, eval_rng)),
+                        "held_out_accuracy": report.held_out_accuracy,
+                        "train_loss": report.train_loss,
+                        "held_out_loss": report.held_out_loss,
+                        "l2": report.l2,
+                    }
+                    log.write(env.steps, row | measures)
+                    progress.update(env.steps, spent.answered, mean_true_return(episodes))
+            log.finish()
+        finally:  # what has been learned is kept, whatever stopped the run
+            r_hat.save(log.folder / "reward.safetensors", env=cfg.env)
+            learner.save(log.folder / "policy.safetensors")
+            env.close()
     return log.folder

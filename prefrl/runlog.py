@@ -111,6 +111,11 @@ class RunLog:
         yield
         self._seconds[name] += time.perf_counter() - start
 
+    def finish(self) -> None:
+        """Say that the run has come to its end."""
+        seconds = round(time.perf_counter() - self._began, 3)
+        (self.folder / "result.json").write_text(json.dumps({"finished": True, "seconds": seconds}) + "\n")
+
     def write(self, step: int, row: Mapping[str, float | int]) -> None:
         """Add a phase's row to every log; a measure that could not be taken, NaN, is an empty cell."""
         self._metrics.write({"step": step, **row})
@@ -122,6 +127,11 @@ class RunLog:
                 self._tensorboard.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(measured, step=step)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in this folder came to its end."""
+    return (folder / "result.json").exists()
 
 
 class _Table:

@@ -49,14 +49,13 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-def label_counts(
-    labels: int, phases: int, initial_fraction: float, schedule: Schedule
-) -> tuple[int, NDArray[np.int64]]:
-    """How many labels to ask for before training, and at the start of each phase; together exactly `labels`.
+def label_counts(labels: int, phases: int, initial_fraction: float, schedule: Schedule) -> list[int]:
+    """How many labels to ask for at the start of each phase; together exactly `labels`.
 
-    The initial labels are about the random policy (paper, section A.1: a quarter of all). The rest is the online
-    budget. Phase i asks for what the schedule has spent by the *end* of the phase, so that no label is asked after
-    the last policy step. The running total is rounded, not the steps between, so rounding never adds up.
+    The first phase begins after the untrained policy's steps: its labels are the initial ones (paper, section A.1: a
+    quarter of all), and a single phase has them all. The rest is the online budget. Of n phases that follow, the i-th
+    asks for what the schedule has spent by the *end* of it, so that no label is asked after the last policy step. The
+    running total is rounded, not the steps between, so rounding never adds up.
 
     Args:
         labels: the whole budget, at least 0.
@@ -67,7 +66,7 @@ def label_counts(
             never falling.
 
     Returns:
-        The initial labels, and an array (phases,) of the labels asked for at the start of each phase.
+        The labels of each phase, (phases,).
 
     Raises:
         UserError: an argument is out of range, or the schedule is not what its description says.
@@ -78,11 +77,14 @@ def label_counts(
         raise UserError(f"training needs at least 1 phase, because labels are asked at the start of one: got {phases}.")
     if not 0 <= initial_fraction <= 1:
         raise UserError(f"the initial fraction of the labels must be between 0 and 1: got {initial_fraction}.")
+    spent = _spent(schedule, max(1, phases - 1))
+    if phases == 1:
+        return [labels]
     initial = round(initial_fraction * labels)
     if labels > 0 and initial_fraction > 0:
         initial = max(initial, 1)
-    totals = np.rint(_spent(schedule, phases) * (labels - initial)).astype(np.int64)
-    return initial, np.diff(totals)
+    totals = np.rint(spent * (labels - initial)).astype(np.int64)
+    return [initial, *np.diff(totals).tolist()]
 
 
 def _spent(schedule: Schedule, phases: int) -> NDArray[np.float64]:

@@ -24,8 +24,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from prefrl import presets
 from prefrl.lookup import did_you_mean
 from prefrl.preference import UserError
+from prefrl.reward_model import is_image
 
-SMALLEST_IMAGE = 36  # pixels a side that the Nature network of stable-baselines3 needs
 MOST_INPUTS = 10_000  # numbers in an observation that a network without convolutions still makes sense of
 
 
@@ -106,13 +106,6 @@ def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, **render: An
     return gym.wrappers.TransformObservation(env, lambda o: np.asarray(o, np.float32), _float32(obs))
 
 
-def is_image(space: spaces.Space[Any]) -> bool:
-    """Whether observations are pixels for a convolution: uint8, height x width x channels or channels first."""
-    if not (isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8):
-        return False
-    return sorted(space.shape)[1] >= SMALLEST_IMAGE
-
-
 def make_vec_env(
     env_id: str, n_envs: int, seed: int, backend: str = "auto", env_kwargs: dict[str, Any] | None = None
 ) -> VecEnv:
@@ -156,7 +149,7 @@ def _own_vector_env(
         venv: VectorEnv[Any, Any, Any] = gym.make_vec(spec, n_envs, vectorization_mode="vector_entry_point", **kwargs)
         if venv.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:
             return venv
-        venv.close()  # type: ignore[no-untyped-call]
+        venv.close()
         return None
     except gym.error.DependencyNotInstalled as error:
         if backend == "auto":
@@ -185,7 +178,7 @@ def _float32(box: spaces.Box) -> spaces.Box:
 def list_environments(match: str = "") -> str:
     """A line for each environment in Gymnasium's registry whose id contains `match`: horizon, segment length, reward.
 
-    Of several versions the newest is listed.
+    Of several versions the newest is listed; without `match`, only Gymnasium's own and those of this project.
 
     Raises:
         UserError: there is none.
@@ -194,7 +187,8 @@ def list_environments(match: str = "") -> str:
     newest: dict[tuple[str | None, str], str] = {}
     for env_id, spec in sorted(gym.registry.items(), key=lambda item: item[1].version or 0):
         newest[spec.namespace, spec.name] = env_id
-    ids = sorted(env_id for env_id in newest.values() if match.lower() in env_id.lower())
+    shown = newest.values() if match else [newest[key] for key in newest if key[0] in (None, "prefrl")]
+    ids = sorted(env_id for env_id in shown if match.lower() in env_id.lower())
     if not ids:
         raise UserError(f"no environment's id contains {match!r}.{did_you_mean(match, gym.registry)}")
     lines = [f"{'id':<40} {'horizon':>8} {'segment':>8}  reward"]
@@ -280,11 +274,15 @@ class GymnasiumVecEnv(_ArrayVecEnv):
         """One step of every environment; where one ended, its last observation is in the infos."""
         observations, rewards, terminated, truncated, about = self.venv.step(self._actions)
         dones = terminated | truncated
+        games = about.get("game_over", dones)
         infos = self._no_infos
-        if dones.any():
+        if dones.any() or games.any():
             infos = [{} for _ in range(self.num_envs)]
+            if "game_over" in about:  # several games in an episode: their ends and scores, for evaluation
+                for env in np.flatnonzero(games | dones):
+                    infos[env] |= {"game_over": bool(games[env]), "score": float(about["score"][env])}
             for env in np.flatnonzero(dones):
-                infos[env] = {
+                infos[env] |= {
                     "terminal_observation": self._as_told(np.asarray(about["final_obs"][env])),
                     "TimeLimit.truncated": bool(truncated[env] and not terminated[env]),
                 }

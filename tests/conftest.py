@@ -1,12 +1,9 @@
-"""One torch thread for every test; annotations of `prefrl`, array shapes included, are checked whenever it is called."""
+"""One torch thread for every test."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
-
-install_import_hook("prefrl", "helpers.checked")  # before anything imports prefrl
 
 
 @pytest.fixture(autouse=True)

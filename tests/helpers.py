@@ -1,30 +1,30 @@
-"""Small environments, registered with Gymnasium, and what several tests ask of the same thing.
+"""Small environments, registered with Gymnasium, and what several tests ask of the same thing."""
 
-Imports nothing of `prefrl`, whose annotations are checked by `checked` as soon as anything of it is imported.
-"""
-
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from beartype import BeartypeConf, beartype
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
-
-checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is asked for
 
 
 class CounterEnv(gym.Env[Any, Any]):
     """Shows (index, episode, step) and pays 1000 index + 100 episode + step, so that every step is its own label.
 
-    Episode number e ends by itself after `lengths[e % len(lengths)]` steps.
+    Episode number e is over after `lengths[e % len(lengths)]` steps: its time is up, or, with `terminates`, it ends by
+    itself.
     """
 
     action_space = spaces.Box(-1e6, 1e6, (2,), np.float32)
 
-    def __init__(self, index: int = 0, lengths: tuple[int, ...] = (5,), dtype: str = "float32") -> None:
-        self.index, self.lengths, self.episode, self.step_number = index, lengths, -1, 0
+    def __init__(
+        self, index: int = 0, lengths: tuple[int, ...] = (5,), terminates: bool = False, dtype: str = "float32"
+    ) -> None:
+        self.index, self.lengths, self.terminates = index, lengths, terminates
+        self.episode, self.step_number = -1, 0
         self.observation_space = spaces.Box(-1e6, 1e6, (3,), np.dtype(dtype).type)
 
     def _observation(self) -> NDArray[Any]:
@@ -38,12 +38,12 @@ class CounterEnv(gym.Env[Any, Any]):
     def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
         reward = 1000.0 * self.index + 100.0 * self.episode + self.step_number
         self.step_number += 1
-        ended = self.step_number == self.lengths[self.episode % len(self.lengths)]
-        return self._observation(), reward, ended, False, {}
+        over = self.step_number == self.lengths[self.episode % len(self.lengths)]
+        return self._observation(), reward, over and self.terminates, over and not self.terminates, {}
 
 
 class TargetEnv(gym.Env[Any, Any]):
-    """Pays -(action - target)^2 for a target in [-1, 1] that is shown, scaled by 30 and shifted, and drawn each step."""
+    """Pays -(action - target)^2 for a target in [-1, 1] that is shown, scaled and shifted, and drawn each step."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
     action_space = spaces.Box(-2.0, 2.0, (1,), np.float32)
@@ -78,15 +78,26 @@ class AnyEnv(gym.Env[Any, Any]):
         return self.observation_space.sample(), 1.0, False, False, {}
 
 
+def vector_of(num_envs: int, same_step: bool = True, space: spaces.Box | None = None) -> SyncVectorEnv:
+    """Environments as one Gymnasium vector environment, which shows its own buffers: `CounterEnv`s, or noise."""
+    kinds = [lambda i=i: CounterEnv(i, (3 + i, 5)) for i in range(num_envs)]  # type: ignore[misc]
+    if space is not None:
+        kinds = [lambda: gym.wrappers.TimeLimit(AnyEnv(space, spaces.Discrete(3)), 4)] * num_envs
+    mode = AutoresetMode.SAME_STEP if same_step else AutoresetMode.NEXT_STEP
+    return SyncVectorEnv(kinds, copy=False, autoreset_mode=mode)
+
+
 gym.register("prefrl-tests/Counter-v0", CounterEnv)
+gym.register("prefrl-tests/Vector-v0", CounterEnv, vector_entry_point=vector_of)
+gym.register("prefrl-tests/NextStep-v0", CounterEnv, vector_entry_point=partial(vector_of, same_step=False))
 gym.register("prefrl-tests/Target-v0", TargetEnv, max_episode_steps=20)
 gym.register("prefrl-tests/Any-v0", AnyEnv, max_episode_steps=12)
 
 
-def counters(n_envs: int, *lengths: int) -> DummyVecEnv:
+def counters(n_envs: int, *lengths: int, terminates: bool = False) -> DummyVecEnv:
     """`CounterEnv`s side by side, each with its index; environment i begins with the length at place i."""
     turned = [tuple(np.roll(lengths, -i).tolist()) for i in range(n_envs)]
-    return DummyVecEnv([lambda i=i: CounterEnv(i, turned[i]) for i in range(n_envs)])  # type: ignore[misc]
+    return DummyVecEnv([lambda i=i: CounterEnv(i, turned[i], terminates) for i in range(n_envs)])  # type: ignore[misc]
 
 
 def sentence(error: Exception) -> str:

@@ -132,7 +132,7 @@ def test_compare_runs_every_arm_once_and_reports(capsys, tmp_path):
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.csv")}
     assert len(written) == 6
 
-    (folder / "labels10-seed1" / "policy.safetensors").unlink()  # as if it had been stopped
+    (folder / "labels10-seed1" / "result.json").unlink()  # as if it had been stopped
     assert main([*arguments, "--out", "cmp"]) == 0
     again = {path: path.stat().st_mtime_ns for path in folder.glob("*-seed?/metrics.csv")}
     assert {path.parent.name for path in written if again[path] != written[path]} == {"labels10-seed1"}

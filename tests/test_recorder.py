@@ -1,3 +1,4 @@
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -16,9 +17,10 @@ from prefrl.recorder import Episode, Pairs, Recorder
 LEVEL = 1e-3  # of the chi-square tests, whose seeds are fixed
 
 
-def recorded(n_envs: int, vector_steps: int, keep_steps: int, *lengths: int) -> Recorder:
+def recorded(n_envs: int, vector_steps: int, keep_steps: int, *lengths: int, terminates: bool = False) -> Recorder:
     """A recorder that has seen so many steps; action number t of environment i is (t, i)."""
-    recorder = Recorder(counters(n_envs, *lengths), "Counter-v0", seed=11, keep_steps=keep_steps)
+    venv = counters(n_envs, *lengths, terminates=terminates)
+    recorder = Recorder(venv, "Counter-v0", seed=11, keep_steps=keep_steps)
     recorder.reset()
     walk(recorder, vector_steps)
     return recorder
@@ -30,28 +32,33 @@ def walk(recorder: Recorder, vector_steps: int) -> None:
         recorder.step(np.stack([np.full(recorder.num_envs, t), np.arange(recorder.num_envs)], 1).astype(np.float32))
 
 
-def windows(pairs: Pairs) -> NDArray[np.int64]:
-    """(n, 2, T, 3): index, episode and step of every step of every window, as the environment wrote them."""
-    observations, _actions, index = pairs.steps()
-    return observations[index].astype(np.int64)
+def first_steps(pairs: Pairs) -> NDArray[np.int64]:
+    """(n, 2, 3): index, episode and step at which each window begins, as the environment wrote them."""
+    cells, index, _mask = pairs.steps()
+    return pairs.recorder.at(cells)[0][index[:, :, 0]].astype(np.int64)
 
 
-def every_window(recorder: Recorder, n_envs: int, vector_steps: int, keep: int, steps: int, *lengths: int) -> set[Any]:
-    """(environment, episode, first step) of all windows of the newest `keep` vector steps, counted by hand."""
-    found = set()
+def every_window(
+    n_envs: int, vector_steps: int, keep: int, steps: int, lengths: tuple[int, ...], terminates: bool
+) -> dict[tuple[int, int, int], int]:
+    """Length of every window by (environment, episode, first step) in the newest `keep` vector steps, by hand."""
+    found = {}
     for env in range(n_envs):
-        mine, seen = np.roll(lengths, -env), []
-        episode = 0
+        mine, seen, episode = np.roll(lengths, -env), [], 0
         while len(seen) < vector_steps:
             seen += [(episode, step) for step in range(mine[episode % len(mine)])]
             episode += 1
-        kept = seen[:vector_steps][-keep:]
-        for begin, end in zip(kept, kept[steps - 1 :], strict=False):
-            if begin[0] == end[0]:
-                found.add((env, *begin))
+        kept = set(seen[:vector_steps][-keep:])
+        for episode, step in kept:
+            end = int(mine[episode % len(mine)])
+            if (episode, step + steps - 1) in kept:
+                found[env, episode, step] = steps
+            elif terminates and step + steps > end and (episode, end - 1) in kept:
+                found[env, episode, step] = end - step
     return found
 
 
+LENGTHS = (5, 9, 3, 4, 12)  # an episode of 3 steps has no whole window of 4, an episode of 4 has one
 CASES = {
     "nothing overwritten": (2, 23, 100),
     "the ring is just full": (3, 20, 60),
@@ -59,49 +66,69 @@ CASES = {
     "overwritten many times, capacity not a multiple": (4, 157, 71),
     "one environment": (1, 97, 40),
 }
+cases = pytest.mark.parametrize(("n_envs", "vector_steps", "keep_steps"), CASES.values(), ids=CASES)
+endings = pytest.mark.parametrize("terminates", [False, True], ids=["time limit", "ends by itself"])
 
 
-@pytest.mark.parametrize(("n_envs", "vector_steps", "keep_steps"), CASES.values(), ids=CASES)
+@cases
+@endings
 def test_every_window_of_finished_and_running_episodes_is_drawn_alike(
-    n_envs: int, vector_steps: int, keep_steps: int
+    n_envs: int, vector_steps: int, keep_steps: int, terminates: bool
 ) -> None:
-    lengths = (5, 9, 3, 4, 12)  # episodes of 3 have no window of 4 steps; episodes of 4 have one
-    recorder = recorded(n_envs, vector_steps, keep_steps, *lengths)
-    expected = every_window(recorder, n_envs, vector_steps, keep_steps // n_envs, 4, *lengths)
-    drawn = windows(recorder.pairs(100 * len(expected), 4, np.random.default_rng(0)))
+    recorder = recorded(n_envs, vector_steps, keep_steps, *LENGTHS, terminates=terminates)
+    expected = every_window(n_envs, vector_steps, keep_steps // n_envs, 4, LENGTHS, terminates)
+    assert (set(expected.values()) == {4}) is not terminates
+    pairs = recorder.pairs(100 * len(expected), 4, np.random.default_rng(0))
+    drawn, mask = first_steps(pairs), pairs.steps()[2]
     for side in (0, 1):
-        counts = Counter(map(tuple, drawn[:, side, 0].tolist()))
-        assert set(counts) == expected
-        assert chisquare(list(counts.values())).pvalue > LEVEL
+        starts = list(map(tuple, drawn[:, side].tolist()))
+        assert dict(zip(starts, mask[:, side].sum(-1).tolist(), strict=True)) == expected
+        assert chisquare(list(Counter(starts).values())).pvalue > LEVEL
 
 
-@pytest.mark.parametrize(("n_envs", "vector_steps", "keep_steps"), CASES.values(), ids=CASES)
+@cases
+@endings
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_a_window_is_consecutive_steps_of_one_episode_with_its_own_actions_and_rewards(
-    n_envs: int, vector_steps: int, keep_steps: int, steps: int
+    n_envs: int, vector_steps: int, keep_steps: int, steps: int, terminates: bool
 ) -> None:
-    recorder = recorded(n_envs, vector_steps, keep_steps, 5, 9, 3, 4, 12)
-    pairs = recorder.pairs(300, steps, np.random.default_rng(1))
-    seen = windows(pairs)
-    np.testing.assert_array_equal(seen[..., :2], np.broadcast_to(seen[:, :, :1, :2], seen[..., :2].shape))
-    np.testing.assert_array_equal(seen[..., 2] - seen[:, :, :1, 2], np.broadcast_to(np.arange(steps), seen.shape[:3]))
-    actions = pairs.steps()[1][pairs.steps()[2]]
-    np.testing.assert_array_equal(actions[..., 1], seen[..., 0])  # an environment's own actions
-    np.testing.assert_array_equal(actions[..., 0] - actions[:, :, :1, 0], seen[..., 2] - seen[:, :, :1, 2])
-    rewards = seen @ [1000, 100, 1]
-    np.testing.assert_array_equal(pairs.true_returns(), rewards.sum(-1))
-    for query, rows, paid in zip(pairs.queries(), seen, rewards, strict=True):
-        for segment, mine, true in zip((query.left, query.right), rows, paid, strict=True):
-            np.testing.assert_array_equal(segment.observations, mine)
-            np.testing.assert_array_equal(segment.rewards, true)
+    recorder = recorded(n_envs, vector_steps, keep_steps, *LENGTHS, terminates=terminates)
+    pairs = recorder.pairs(200, steps, np.random.default_rng(1))
+    cells, index, mask = pairs.steps()
+    observations, actions = recorder.at(cells)
+    returns = pairs.true_returns()
+    assert mask.shape == index.shape == (200, 2, steps)
+    for n, query in enumerate(pairs.queries()):
+        for side, segment in enumerate((query.left, query.right)):
+            length = len(segment)
+            np.testing.assert_array_equal(mask[n, side], np.arange(steps) < length)
+            index_, episode, begin = segment.observations[0]
+            np.testing.assert_array_equal(
+                segment.observations, [(index_, episode, begin + step) for step in range(length)]
+            )
+            time = segment.actions[0, 0]
+            np.testing.assert_array_equal(segment.actions, [(time + step, index_) for step in range(length)])
+            np.testing.assert_array_equal(segment.rewards, segment.observations @ [1000, 100, 1])
+            np.testing.assert_array_equal(observations[index[n, side, :length]], segment.observations)
+            np.testing.assert_array_equal(actions[index[n, side, :length]], segment.actions)
+            assert returns[n, side] == segment.rewards.sum()
 
 
-def test_first_and_last_window_of_an_episode_and_no_other_by_hand() -> None:
-    recorder = recorded(1, 12, 100, 5)  # episodes of 5, 5, and 2 steps so far
-    drawn = {tuple(w) for w in windows(recorder.pairs(500, 4, np.random.default_rng(2)))[:, :, 0].reshape(-1, 3).tolist()}
-    assert drawn == {(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1)}
-    drawn = {tuple(w) for w in windows(recorder.pairs(500, 2, np.random.default_rng(2)))[:, :, 0].reshape(-1, 3).tolist()}
-    assert drawn == {(0, e, s) for e in (0, 1) for s in range(4)} | {(0, 2, 0)}
+@pytest.mark.parametrize(
+    ("steps", "terminates", "expected"),
+    [
+        (4, False, [(0, 0), (0, 1), (1, 0), (1, 1)]),
+        (2, False, [(e, s) for e in (0, 1) for s in range(4)] + [(2, 0)]),
+        (4, True, [(e, s) for e in (0, 1) for s in range(5)]),  # those from 2, 3 and 4 are cut short by the end
+        (2, True, [(e, s) for e in (0, 1) for s in range(5)] + [(2, 0)]),  # the running episode has no end to see
+    ],
+)
+def test_first_and_last_window_of_an_episode_by_hand(
+    steps: int, terminates: bool, expected: list[tuple[int, int]]
+) -> None:
+    recorder = recorded(1, 12, 100, 5, terminates=terminates)  # episodes of 5, 5, and 2 steps so far
+    drawn = first_steps(recorder.pairs(500, steps, np.random.default_rng(2)))[:, :, 1:].reshape(-1, 2)
+    assert {tuple(start) for start in drawn.tolist()} == set(expected)
 
 
 def test_the_observation_kept_is_the_one_acted_on() -> None:
@@ -114,7 +141,7 @@ def test_the_observation_kept_is_the_one_acted_on() -> None:
 
 def test_ordered_pairs_of_distinct_windows_are_drawn_alike() -> None:
     recorder = recorded(1, 10, 100, 5)  # 6 windows of 3 steps: 30 ordered pairs
-    drawn = windows(recorder.pairs(6000, 3, np.random.default_rng(3)))[:, :, 0, 1:].reshape(-1, 4)
+    drawn = first_steps(recorder.pairs(6000, 3, np.random.default_rng(3)))[:, :, 1:].reshape(-1, 4)
     counts = Counter(map(tuple, drawn.tolist()))
     assert len(counts) == 30
     assert all(pair[:2] != pair[2:] for pair in counts)
@@ -122,7 +149,7 @@ def test_ordered_pairs_of_distinct_windows_are_drawn_alike() -> None:
 
 
 def test_two_windows_are_always_compared_with_each_other() -> None:
-    drawn = windows(recorded(1, 5, 100, 5).pairs(50, 4, np.random.default_rng(4)))[:, :, 0, 2]
+    drawn = first_steps(recorded(1, 5, 100, 5).pairs(50, 4, np.random.default_rng(4)))[:, :, 2]
     assert {tuple(pair) for pair in drawn.tolist()} == {(0, 1), (1, 0)}
 
 
@@ -165,7 +192,7 @@ def test_a_reset_in_mid_episode_begins_another() -> None:
     recorder = recorded(1, 3, 100, 5)
     recorder.reset()
     walk(recorder, 7)
-    drawn = windows(recorder.pairs(500, 3, np.random.default_rng(7)))[:, :, 0].reshape(-1, 3)
+    drawn = first_steps(recorder.pairs(500, 3, np.random.default_rng(7))).reshape(-1, 3)
     assert {tuple(w) for w in drawn.tolist()} == {(0, 0, 0), (0, 1, 0), (0, 1, 1), (0, 1, 2)}
     segment = recorder.pairs(1, 3, np.random.default_rng(8)).queries()[0].left
     assert [segment.episode, segment.offset] == segment.observations[0, 1:].tolist()
@@ -185,7 +212,8 @@ def test_true_returns_of_episodes_are_exact() -> None:
 def test_each_step_is_evaluated_once_and_the_index_leads_back() -> None:
     recorder = recorded(2, 40, 50, 12)
     pairs = recorder.pairs(200, 6, np.random.default_rng(9))
-    observations, actions, index = pairs.steps()
+    cells, index, _mask = pairs.steps()
+    observations, actions = recorder.at(cells)
     assert index.shape == (200, 2, 6)
     assert len(observations) == len(actions) == len({tuple(o) for o in observations.tolist()}) == len(np.unique(index))
     for query, places in zip(pairs.queries(), index, strict=True):
@@ -206,7 +234,7 @@ def test_no_pairs_is_an_ordinary_number() -> None:
         assert len(pairs) == 0
         assert pairs.queries() == []
         assert pairs.true_returns().shape == (0, 2)
-        assert pairs.steps()[2].shape == (0, 2, 3)
+        assert pairs.steps()[1].shape == pairs.steps()[2].shape == (0, 2, 3)
 
 
 @pytest.mark.parametrize(("vector_steps", "segment_steps"), [(0, 1), (4, 5), (20, 6), (5, 5)])
@@ -273,10 +301,9 @@ SPACES = {
 @pytest.mark.parametrize(("observation_space", "action_space"), SPACES.values(), ids=SPACES)
 def test_shapes_and_types_are_the_spaces(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
     recorder = Recorder(DummyVecEnv([lambda: AnyEnv(observation_space, action_space)] * 2), "Any-v0", 0, 40)
-    shown = [recorder.reset()]
+    shown: list[NDArray[Any]] = [recorder.reset()]
     taken = [np.stack([action_space.sample(), action_space.sample()]) for _ in range(6)]
-    for actions in taken:
-        shown.append(recorder.step(actions)[0].copy())
+    shown += [recorder.step(actions)[0].copy() for actions in taken]
     observations, actions, _rewards = recorder.recent(12)
     assert (observations.dtype, actions.dtype) == (observation_space.dtype, action_space.dtype)
     np.testing.assert_array_equal(observations, np.concatenate(shown[:-1]))
@@ -292,3 +319,60 @@ def test_spaces_that_are_no_arrays_are_one_sentence() -> None:
     with pytest.raises(UserError) as error:
         Recorder(venv, "Any-v0", 0, 10)
     assert "Any-v0" in sentence(error.value)
+
+
+class StackEnv(gym.Env[Any, Any]):
+    """Shows its newest frames, channels first; an episode begins with copies of one frame, or with different ones."""
+
+    observation_space = spaces.Box(0, 255, (3, 4, 5), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, length: int, copies: bool) -> None:
+        self.length, self.copies = length, copies
+
+    def _noise(self, frames: int) -> NDArray[np.uint8]:
+        return self.np_random.integers(256, size=(frames, *self.observation_space.shape[1:]), dtype=np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        size = self.observation_space.shape[0]
+        self.stack = np.repeat(self._noise(1), size, axis=0) if self.copies else self._noise(size)
+        return self.stack, {}
+
+    def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        self.stack = np.concatenate([self.stack[1:], self._noise(1)])
+        return self.stack, 0.0, False, self.steps == self.length, {}
+
+
+@pytest.mark.parametrize("copies", [True, False])
+@pytest.mark.parametrize("vector_steps", [1, 2, 9, 20, 21, 22, 23, 57])
+def test_stacks_of_frames_come_back_whole(copies: bool, vector_steps: int) -> None:
+    venv = DummyVecEnv([lambda n=n: StackEnv(n, copies) for n in (4, 7, 1, 50)])  # type: ignore[misc]
+    venv.seed(0)
+    recorder = Recorder(venv, "Stack-v0", 0, keep_steps=4 * 20)
+    shown = [recorder.reset().copy()]
+    for step in range(vector_steps):
+        if step == 12:
+            shown[-1] = recorder.reset().copy()
+        shown.append(recorder.step(np.zeros(4, np.int64))[0].copy())
+    observations, _actions, _rewards = recorder.recent(10_000)
+    kept = len(observations) // 4
+    assert min(vector_steps, 18) <= kept <= min(vector_steps, 20)  # older frames are needed by the oldest stacks
+    np.testing.assert_array_equal(observations, np.concatenate(shown[vector_steps - kept : vector_steps]))
+
+
+def test_a_frame_that_stacks_share_is_kept_once() -> None:
+    class LargeStackEnv(StackEnv):
+        observation_space = spaces.Box(0, 255, (4, 60, 60), np.uint8)
+
+    recorder = Recorder(DummyVecEnv([lambda: LargeStackEnv(100, copies=True)]), "Stack-v0", 0, keep_steps=2000)
+    recorder.reset()
+    tracemalloc.start()
+    for _ in range(2000):
+        recorder.step(np.zeros(1, np.int64))
+    kept, _peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 1.3 * 2000 * 60 * 60
+    assert recorder.recent(1500)[0].shape == (1500, 4, 60, 60)

@@ -162,6 +162,7 @@ def test_the_run_folder_has_every_part_and_can_be_run_again(tmp_path):
         "labels.sqlite",
         "metrics.csv",
         "policy.safetensors",
+        "result.json",
         "reward.safetensors",
         "tensorboard",
         "timing.csv",

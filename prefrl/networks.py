@@ -1,0 +1,116 @@
+"""The paper's two reward networks, K at a time (Christiano et al. 2017, appendices A.1 and A.2).
+
+Each is one module whose weights have the member as a dimension of their own, so that K networks cost one call. Members
+share nothing but the call: no weight, no statistic and no gradient of one depends on another.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+SLOPE = 0.01  # of the leaky ReLU (paper, A.1 and A.2)
+
+
+class MLPs(nn.Module):
+    """K fully connected networks on one input: two hidden layers of 64 (paper, A.1).
+
+    Args:
+        members: K.
+        sizes: inputs, hidden layers, outputs.
+        generator: source of the first weights.
+    """
+
+    def __init__(self, members: int, sizes: tuple[int, ...], generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.members = members
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for fan_in, fan_out in pairwise(sizes):
+            self.weights.append(uniform((members, fan_in, fan_out), fan_in, generator))
+            self.biases.append(uniform((members, 1, fan_out), fan_in, generator))
+
+    def features(self, inputs: Float[Tensor, "n d"] | Float[Tensor, "k n d"]) -> Float[Tensor, "k n h"]:
+        """The last hidden layer of each member, on an input that they share or one for each."""
+        x = inputs.expand(self.members, *inputs.shape[-2:])
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = leaky_relu(torch.baddbmm(bias, x, weight), SLOPE)
+        return x
+
+    def head(self, features: Float[Tensor, "k n h"]) -> Float[Tensor, "k n"]:
+        """The reward that the last layer makes of the features."""
+        return torch.baddbmm(self.biases[-1], features, self.weights[-1]).squeeze(-1)
+
+    def penalty(self) -> Float[Tensor, " k"]:
+        """Sum of squared weights of each member, biases left out."""
+        return torch.stack([w.square().sum((1, 2)) for w in self.weights]).sum(0)
+
+    @torch.no_grad()
+    def absorb(self, shift: Float[Tensor, " d"], scale: Float[Tensor, " d"]) -> None:
+        """Change the first layer so that inputs z' with z = scale z' + shift give the outputs that z gave."""
+        self.biases[0] += shift.expand(self.members, 1, -1) @ self.weights[0]
+        self.weights[0] *= scale[:, None]
+
+
+class CNNs(nn.Module):
+    """K convolutional networks on one image (paper, A.2).
+
+    Convolutions 7x7/3, 5x5/2, 3x3/1 and 3x3/1 of 16 filters, each with batch norm, leaky ReLU and dropout, then a layer
+    of 64 and a scalar. Members are groups of channels.
+
+    Args:
+        members: K.
+        shape: channels, height, width.
+        dropout: share of activations dropped while fitting (paper: 0.5).
+        generator: source of the first weights.
+    """
+
+    LAYERS = ((16, 7, 3), (16, 5, 2), (16, 3, 1), (16, 3, 1))  # filters, size, stride
+
+    def __init__(
+        self, members: int, shape: tuple[int, int, int], dropout: float = 0.5, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.members = members
+        channels, height, width = shape
+        layers: list[nn.Module] = []
+        for layer, (filters, size, stride) in enumerate(self.LAYERS):
+            # The image is shared, so the first layer is one convolution; from then on each member sees its own group.
+            convolution = nn.Conv2d(
+                channels if layer == 0 else members * channels,
+                members * filters,
+                size,
+                stride,
+                groups=1 if layer == 0 else members,
+            )
+            for parameter in (convolution.weight, convolution.bias):
+                assert parameter is not None
+                parameter.data = uniform(tuple(parameter.shape), channels * size * size, generator).data
+            layers += [convolution, nn.BatchNorm2d(members * filters), nn.LeakyReLU(SLOPE), nn.Dropout(dropout)]
+            channels, height, width = filters, (height - size) // stride + 1, (width - size) // stride + 1
+        self.convolutions = nn.Sequential(*layers)
+        self.top = MLPs(members, (channels * height * width, 64, 1), generator)
+
+    def features(self, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "k n f"]:
+        """The last hidden layer of each member."""
+        maps = self.convolutions(inputs)
+        return self.top.features(maps.view(len(inputs), self.members, -1).transpose(0, 1))
+
+    def head(self, features: Float[Tensor, "k n f"]) -> Float[Tensor, "k n"]:
+        """The reward that the last layer makes of the features."""
+        return self.top.head(features)
+
+    def penalty(self) -> Float[Tensor, " k"]:
+        """Sum of squared weights of each member, biases and batch norm left out."""
+        convolutions = [layer for layer in self.convolutions if isinstance(layer, nn.Conv2d)]
+        squares = [layer.weight.view(self.members, -1).square().sum(1) for layer in convolutions]
+        return torch.stack(squares).sum(0) + self.top.penalty()
+
+
+def uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator | None) -> nn.Parameter:
+    """First weights as torch's own layers draw them: uniform within 1 / sqrt(fan_in)."""
+    return nn.Parameter((2 * torch.rand(shape, generator=generator) - 1) / math.sqrt(fan_in))
