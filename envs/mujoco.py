@@ -442,9 +442,10 @@ class HopperBackflip(Task, HopperEnv):
     The paper's reward was a person's judgement, 900 queries in under an hour; this one is a written proxy for the
     oracle and the evaluation. It adds up the angle turned backwards while nothing but the foot touches the floor:
     785 of return is one full turn (2 pi rad / 0.008 s), rocking to and fro pays nothing, and rolling on the floor
-    pays nothing. What it does not forbid is a touch of the floor on the way round: one run of PPO, 3 million steps,
+    pays nothing. What it does not forbid is a touch of the floor on the way round: one run of PPO, 3.6 million steps,
     returned 7,350 with 14 turns in an episode, each through the air and up onto the foot again, but with the torso on
-    the floor for 13 % of the time. Penalties for that touch, 5 and 20 a step, slowed the turning and did not end it.
+    the floor for 13 % of the time. With penalties of 5 and 20 a step for that, runs of 2 million turned less (11 and 9
+    times) and still touched (8 % and 5 %).
 
     Changed against `Hopper-v5`: reward and ending, as above, and the pitch is observed as sine and cosine because in
     a policy that succeeds the angle grows without bound.
@@ -497,7 +498,8 @@ class HalfCheetahOneLeg(Task, HalfCheetahEnv):
     The paper's reward was a person's judgement, 800 queries in under an hour; this one is a written proxy for the
     oracle and the evaluation. It pays 1 a step for standing on the back leg and up to 2 for going forward on it. Speed
     beyond 1 m/s pays nothing more, or a fast gallop with the front leg up half the time could win. Sliding on the back
-    pays nothing, since torso and head must be clear of the floor too.
+    pays nothing, since torso and head must be clear of the floor too. One run of PPO, 3 million steps, returned 1,870,
+    with 10 cm under the front leg for 91 % of the time at 2.5 m/s; a policy trained to run, at 4.9 m/s, gets 1,120.
 
     Changed against `HalfCheetah-v5`: the reward.
 

@@ -26,7 +26,7 @@ except ImportError as missing:
 
 
 class MujocoVectorEnv(VectorEnv[mujoco.Array, NDArray[np.float32], NDArray[Any]]):
-    """Copies of one task, all at the same step of their episodes.
+    """Copies of one task.
 
     Spaces, reward, horizon and `info` are the single environment's. A step that truncates also resets
     (`AutoresetMode.SAME_STEP`): it returns the first observations of the next episodes, and the last ones of these
@@ -57,7 +57,12 @@ class MujocoVectorEnv(VectorEnv[mujoco.Array, NDArray[np.float32], NDArray[Any]]
                 raise ValueError(f"{name} must be at least 1: got {number}.")
         self.task = task
         self.num_envs = num_envs
-        self.metadata = {**task.metadata, "render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.metadata = {
+            **task.metadata,
+            "render_modes": [],
+            "autoreset_mode": AutoresetMode.SAME_STEP,
+            "reset_mask": True,
+        }
         single = task()
         self.single_observation_space = single.observation_space
         self.single_action_space = single.action_space
@@ -70,13 +75,27 @@ class MujocoVectorEnv(VectorEnv[mujoco.Array, NDArray[np.float32], NDArray[Any]]
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[mujoco.Array, dict[str, Any]]:
-        """Begin new episodes everywhere; observations (num_envs, d) and infos.
+        """Begin new episodes; observations (num_envs, d) and infos.
+
+        Args:
+            seed: of the start states from here on.
+            options: `{"reset_mask": mask}` with mask (num_envs,) of bool begins new episodes in those environments
+                alone; the observations of the others are zeros. Without it, everywhere.
 
         Raises:
-            ValueError: options were given; there are none.
+            ValueError: options of another kind, or a mask together with a seed or before the first reset.
         """
+        mask = (options or {}).get("reset_mask")
+        if mask is not None and seed is None and self._pool is not None and np.shape(mask) == (self.num_envs,):
+            begun = self._begin(np.flatnonzero(mask))
+            observations = np.zeros((self.num_envs, *begun.shape[1:]))
+            observations[mask] = begun
+            return observations, {}
         if options:
-            raise ValueError(f"reset takes no options here, all environments reset together: got {options}.")
+            raise ValueError(
+                f"reset takes a reset_mask of {self.num_envs} bools, after a first reset and without a seed: got "
+                f"options {options} and seed {seed}."
+            )
         super().reset(seed=seed)
         if self._pool is None or seed is not None:
             self.close_extras()
@@ -102,9 +121,9 @@ class MujocoVectorEnv(VectorEnv[mujoco.Array, NDArray[np.float32], NDArray[Any]]
         observations = self.task.observe(original)
         infos = self._infos(about)
         rewards = self.task.reward(observations, infos)
-        if truncated[0]:  # the horizon is the same for all, and so is the step they are at
-            final = {"final_obs": observations, "final_info": infos}
-            observations = self._begin()
+        if truncated.any():
+            final = {"final_obs": observations.copy(), "final_info": infos}
+            observations[truncated] = self._begin(np.flatnonzero(truncated))
             infos = final | {f"_{name}": truncated.copy() for name in final}
         return observations, rewards, terminated, truncated, infos
 
@@ -114,8 +133,9 @@ class MujocoVectorEnv(VectorEnv[mujoco.Array, NDArray[np.float32], NDArray[Any]]
             self._pool.close()
             self._pool = None
 
-    def _begin(self) -> mujoco.Array:
-        original, _ = self._pool.reset()
+    def _begin(self, envs: NDArray[np.integer] | None = None) -> mujoco.Array:
+        """First observations of new episodes, in these environments or in all."""
+        original, _ = self._pool.reset() if envs is None else self._pool.reset(envs.astype(np.int32))
         return self.task.observe(original)
 
     def _infos(self, about: dict[str, Any]) -> dict[str, Any]:

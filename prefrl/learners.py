@@ -22,7 +22,8 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.lookup import did_you_mean, lookup
 from prefrl.preference import UserError
@@ -50,6 +51,28 @@ class EntropyBonusBuffer(RolloutBuffer):
     def add(self, obs: Any, action: Any, reward: Any, episode_start: Any, value: Any, log_prob: torch.Tensor) -> None:
         """Keep one step of every environment, its rewards (n_envs,) raised by the bonus."""
         super().add(obs, action, reward - self.ent_coef * log_prob.cpu().numpy(), episode_start, value, log_prob)
+
+
+class Ongoing(VecEnvWrapper):
+    """A VecEnv that begins once: a later reset gives the observations it is at, and breaks no episode off.
+
+    stable-baselines3 resets the environments at its first call of `learn`; by then the untrained policy has acted.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self._at: Any = None
+
+    def reset(self) -> Any:
+        """Begin, or go on where the environments are."""
+        if self._at is None:
+            self._at = self.venv.reset()
+        return self._at
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step."""
+        self._at, rewards, dones, infos = self.venv.step_wait()
+        return self._at, rewards, dones, infos
 
 
 def learner_class(name: str) -> type[OnPolicyAlgorithm]:
@@ -117,10 +140,10 @@ class Learner:
         entropy_bonus: float = 0.0,
     ) -> None:
         self.name, self.progress = name, 0.0
-        self.env: VecEnv = env
+        self.env: VecEnv = Ongoing(env)
         self.normaliser = None
         if not is_image(env.observation_space):
-            self.normaliser = VecNormalize(env, norm_reward=False, clip_obs=CLIP_OBSERVATIONS)
+            self.normaliser = VecNormalize(self.env, norm_reward=False, clip_obs=CLIP_OBSERVATIONS)
             self.env = self.normaliser
         algorithm = learner_class(name)
         kwargs: dict[str, Any] = {key: self._schedule(value) for key, value in settings.items()}

@@ -87,8 +87,19 @@ class Recorder(VecEnvWrapper):
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Take the step and remember it: the observation acted on, the action, the true reward."""
-        observations, rewards, dones, infos = self.venv.step_wait()
+        """Take the step and remember it: the observation acted on, the action, the true reward.
+
+        Raises:
+            UserError: the environment failed; what it raised is the cause.
+        """
+        try:
+            observations, rewards, dones, infos = self.venv.step_wait()
+        except Exception as error:
+            said = " ".join(str(error).split()) or "no message"
+            raise UserError(
+                f"{self.env_id} failed after {self.steps} steps, counted over its {self.num_envs} copies, with "
+                f"{type(error).__name__}: {said:.200}; mend it there, and check it with `prefrl check`."
+            ) from error
         assert isinstance(observations, np.ndarray)
         row = self._rows % self.capacity
         if self._observations is None:
@@ -104,7 +115,7 @@ class Recorder(VecEnvWrapper):
         self._now_return += rewards
         if dones.any():
             for env in np.flatnonzero(dones):
-                if "game_over" not in infos[env]:
+                if not infos[env].keys() & {"game_over", "cut_short"}:
                     self.episodes.append(Episode(self.steps, float(self._now_return[env]), int(self._now_offset[env])))
                 self._terminated[row, env] = not infos[env].get("TimeLimit.truncated", False)
             self.ends_early |= bool(self._terminated[row].any())

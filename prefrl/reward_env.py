@@ -55,7 +55,8 @@ class LearnedReward(VecEnvWrapper):
         np.copyto(self._observations, observations)
         self._returns += rewards
         if dones.any():
-            self._episode_returns += self._returns[dones].tolist()
+            whole = [env for env in np.flatnonzero(dones) if "cut_short" not in infos[env]]
+            self._episode_returns += self._returns[whole].tolist()
             self._returns[dones] = 0
         if self.expose_true_reward:
             infos = [{**info, "true_reward": float(r)} for info, r in zip(infos, true_rewards, strict=True)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -132,9 +132,15 @@ def make_vec_env(
             return GymnasiumVecEnv(venv, seed)
         if backend == "envpool":
             raise UserError(f"there is no fast backend for {env_id!r} here: use backend auto or gymnasium.")
-    env = DummyVecEnv([lambda: make_env(env_id, kwargs)] * n_envs)
+    limits = first_limits(spec.max_episode_steps, n_envs).tolist()
+    env = DummyVecEnv([partial(_make_one, env_id, kwargs, limit) for limit in limits])
     env.seed(seed)
     return env
+
+
+def _make_one(env_id: str, env_kwargs: dict[str, Any], limit: int) -> gym.Env[Any, Any]:
+    env = make_env(env_id, env_kwargs)
+    return FirstEpisodeLimit(env, limit) if limit else env
 
 
 def _own_vector_env(
@@ -209,8 +215,61 @@ def _metadata(spec: gym.envs.registration.EnvSpec) -> dict[str, Any]:
     return dict(getattr(entry, "metadata", None) or {})
 
 
+def first_limits(horizon: int | None, n_envs: int) -> NDArray[np.int64]:
+    """Steps after which each environment's first episode is cut short, (n_envs,); 0 for never.
+
+    Environments of one fixed horizon that start together stay in step for ever: every rollout then shows the learner
+    one stretch of the episode, and a fallen robot for nine rollouts out of ten. Cutting the first episodes at equal
+    intervals spreads them over the horizon.
+    """
+    limits = (horizon or 0) * np.arange(1, n_envs + 1) // n_envs
+    return np.where(limits < (horizon or 0), limits, 0)
+
+
+class FirstEpisodeLimit(gym.Wrapper[Any, Any, Any, Any]):
+    """Cuts the first episode short, as a time limit would, and says so in `info["cut_short"]`.
+
+    Args:
+        env: the environment.
+        limit: steps of the first episode; 0 leaves it as it is.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], limit: int) -> None:
+        super().__init__(env)
+        self._left = limit
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step; the one at the limit ends the episode."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._left -= 1
+        if self._left == 0 and not (terminated or truncated):
+            truncated, info = True, {**info, "cut_short": True}
+        return observation, reward, terminated, truncated, info
+
+
 class _ArrayVecEnv(VecEnv):
-    """What stable-baselines3 asks of a VecEnv besides stepping, where there are no Python environments to ask."""
+    """What environments stepped as arrays share: first episodes cut short, and no Python environments to ask.
+
+    Args:
+        n_envs: environments.
+        observation_space: of one.
+        action_space: of one.
+        horizon: steps of an episode, over which the first ends are spread; None leaves them together.
+    """
+
+    def __init__(
+        self, n_envs: int, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], horizon: int | None
+    ) -> None:
+        super().__init__(n_envs, observation_space, action_space)
+        self._limits = first_limits(horizon, n_envs)
+        self._clock = 0
+        self._no_infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
+
+    def _cut_short(self, dones: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which environments' first episodes are cut at this step, the next of all; (n_envs,)."""
+        self._clock += 1
+        cut: NDArray[np.bool_] = (self._limits == self._clock) & ~dones
+        return cut
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The render mode, which is None; no other attribute can be read.
@@ -257,8 +316,8 @@ class GymnasiumVecEnv(_ArrayVecEnv):
         obs, act = venv.single_observation_space, venv.single_action_space
         assert isinstance(obs, spaces.Box)
         self._pixels = is_image(obs)
-        super().__init__(venv.num_envs, obs if self._pixels else _float32(obs), act)
-        self._no_infos: list[dict[str, Any]] = [{} for _ in range(venv.num_envs)]
+        horizon = venv.spec.max_episode_steps if venv.spec and venv.metadata.get("reset_mask") else None
+        super().__init__(venv.num_envs, obs if self._pixels else _float32(obs), act, horizon)
 
     def reset(self) -> NDArray[Any]:
         """Begin a new episode everywhere; the first time from the seed."""
@@ -276,6 +335,11 @@ class GymnasiumVecEnv(_ArrayVecEnv):
         dones = terminated | truncated
         games = about.get("game_over", dones)
         infos = self._no_infos
+        cut = self._cut_short(dones)
+        if cut.any():
+            about = {**about, "final_obs": np.where(cut[:, None], observations, about.get("final_obs", observations))}
+            observations[cut] = self.venv.reset(options={"reset_mask": cut})[0][cut]
+            dones, truncated = dones | cut, truncated | cut
         if dones.any() or games.any():
             infos = [{} for _ in range(self.num_envs)]
             if "game_over" in about:  # several games in an episode: their ends and scores, for evaluation
@@ -286,6 +350,8 @@ class GymnasiumVecEnv(_ArrayVecEnv):
                     "terminal_observation": self._as_told(np.asarray(about["final_obs"][env])),
                     "TimeLimit.truncated": bool(truncated[env] and not terminated[env]),
                 }
+                if cut[env]:
+                    infos[env]["cut_short"] = True
         return self._as_told(observations), rewards, dones, infos
 
     def close(self) -> None:
@@ -317,9 +383,9 @@ class EnvPoolVecEnv(_ArrayVecEnv):
             n_envs,
             _float32(self.pool.observation_space),
             _float32(self.pool.action_space),
+            int(self.pool.config["max_episode_steps"]),
         )
         self._actions: NDArray[Any] = np.zeros((n_envs, *action.shape), self._action_dtype)
-        self._no_infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
 
     def reset(self) -> NDArray[np.float32]:
         """Begin a new episode everywhere; observations (n_envs, d)."""
@@ -333,7 +399,8 @@ class EnvPoolVecEnv(_ArrayVecEnv):
         """One step of every environment; those that finish are reset, their last observation is in the infos."""
         raw, rewards, terminated, truncated, _ = self.pool.step(self._actions)
         observations = raw.astype(np.float32)
-        dones = terminated | truncated
+        cut = self._cut_short(terminated | truncated)
+        dones = terminated | truncated | cut
         infos = self._no_infos
         if dones.any():
             infos = [{} for _ in range(self.num_envs)]
@@ -341,8 +408,10 @@ class EnvPoolVecEnv(_ArrayVecEnv):
             for env in ended:
                 infos[env] = {
                     "terminal_observation": observations[env].copy(),
-                    "TimeLimit.truncated": bool(truncated[env] and not terminated[env]),
+                    "TimeLimit.truncated": bool(not terminated[env]),
                 }
+                if cut[env]:
+                    infos[env]["cut_short"] = True
             observations[ended] = self.pool.reset(ended.astype(np.int32))[0]
         return observations, rewards, dones, infos
 

@@ -168,6 +168,24 @@ def test_episodes_that_end_apart_are_reset_alone(backend: str) -> None:
     env.close()
 
 
+@both
+def test_a_fall_on_the_last_step_is_a_fall(backend: str) -> None:
+    env = make_vec_env("Hopper-v5", 32, 0, backend, {"max_episode_steps": 14})
+    rng = np.random.default_rng(0)
+    env.reset()
+    fell = ran_out = 0
+    for step in range(1, 150):
+        _observations, _rewards, dones, infos = env.step(random_actions(env, rng))
+        for i in np.flatnonzero(dones):
+            height, angle = infos[i]["terminal_observation"][:2]
+            healthy = height > 0.7 and abs(angle) < 0.2
+            assert infos[i]["TimeLimit.truncated"] is bool(healthy), step
+            fell, ran_out = fell + (not healthy), ran_out + healthy
+    assert fell > 50
+    assert ran_out > 50
+    env.close()
+
+
 @pytest.mark.parametrize(
     ("env_id", "backend"),
     [("HalfCheetah-v5", "envpool"), ("Hopper-v5", "envpool"), ("Hopper-v5", "gymnasium"), ("Pendulum-v1", "auto")],
