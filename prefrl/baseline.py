@@ -78,7 +78,7 @@ def run_baseline(config: BaselineConfig, quiet: bool = False) -> Path:
     torch.set_num_threads(1)  # as in prefrl.run
     with RunLog(cfg) as log, Progress(log.folder.name, cfg.steps, quiet) as progress:
         env_kwargs = name_value(cfg.env_kwargs or (), "environment argument")
-        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs)
+        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs, cfg.fixed_horizon)
         env = Recorder(venv, cfg.env, cfg.seed, cfg.reward_window)
         paid = ScaledTrueReward(env, cfg.reward_std, bool(cfg.clip_reward))
         learner = Learner(cfg.learner, paid, name_value(cfg.set, "learner setting"), cfg.seed, cfg.device)

@@ -187,7 +187,7 @@ def examine(config: CheckConfig) -> list[Finding]:
         horizon = env.spec.max_episode_steps if env.spec else None
         findings += episode_findings(rollout, horizon, about.segment_steps)
         if len(rollout.rewards):
-            findings += [reward_finding(rollout, config.steps // 2), score_finding(rollout, env)]
+            findings += [reward_finding(rollout, config.steps // 2), score_finding(rollout, config.steps // 2, env)]
             findings += [readable_finding(rollout, env), info_finding(rollout)]
         if is_sound:
             findings += oracle_findings(config, kwargs, about.segment_steps)
@@ -223,22 +223,21 @@ def roll(env: Any, plan: Sequence[tuple[str, int]], seed: int, action_seed: int 
     content: list[NDArray[Any]] = []
     steps: list[tuple[int, float, int, int, int]] = []
     infos: list[dict[str, float]] = []
-    raised, episode, doing = "", -1, ""
+    raised, episode, doing, action = "", -1, "", None
     try:
         for number, (way, count) in enumerate(plan):
             offset = -1
             for step in range(count):
                 if offset < 0:
                     episode, offset = episode + 1, 0
-                    doing = f"in the reset of episode {episode}"
+                    doing, action = f"in the reset of episode {episode}", None
                     observation, _ = env.reset(seed=seed + number if step == 0 else None)
-                    picture = _picture(env, observation, channels)
-                    shown.append(_summary(picture, channels))
+                    shown.append(_summary(_picture(env, observation, channels), channels))
                 if way == "random" or (way == "held" and offset % 100 == 0):
                     action = space.sample()
                 elif way == "still" and offset == 0:
                     action = still(space)
-                doing = f"at step {offset} of episode {episode} ({way} actions), on action {_short(action)}"
+                doing = f"at step {offset} of episode {episode}, with {way} actions"
                 observation, reward, terminated, truncated, info = env.step(action)
                 picture = _picture(env, observation, channels)
                 ended = 2 if terminated else int(bool(truncated))
@@ -248,7 +247,8 @@ def roll(env: Any, plan: Sequence[tuple[str, int]], seed: int, action_seed: int 
                 shown.append(_summary(picture, channels))
                 offset = -1 if ended else offset + 1
     except Exception as error:  # whatever an environment raises is the finding
-        raised = f"{type(error).__name__} {doing}: {_one_line(error)}"
+        on = f", on action {_short(action)}" if action is not None else ""
+        raised = f"{type(error).__name__} {doing}{on}: {_one_line(error)}"
     at, rewards, episodes, offsets, ends = np.array(steps, np.float64).reshape(-1, 5).T
     keys = sorted({key for info in infos for key in info})
     return Rollout(
@@ -476,10 +476,15 @@ def reward_finding(rollout: Rollout, random_steps: int) -> Finding:
     return Finding("reward", "ok", says)
 
 
-def score_finding(rollout: Rollout, env: Any) -> Finding:
-    """Whether the score so far can be read off an observation: as a number, or as digits that change when it does."""
+def score_finding(rollout: Rollout, random_steps: int, env: Any) -> Finding:
+    """Whether the score so far can be read off an observation: as a number, or as digits that change when it does.
+
+    Digits are looked for under random actions: other actions repeat one course of events, in which anything may happen
+    with every reward.
+    """
     scores = rollout.scores
-    counting = score_cells(rollout.content, rollout.rewards, rollout.episode)
+    n = random_steps
+    counting = score_cells(rollout.content[:n], rollout.rewards[:n], rollout.episode[:n])
     if counting.any():
         says = f"{_place(env, np.flatnonzero(counting))} changes with each reward and not between them: a score."
         return Finding("score", "fail", says, "blank those pixels, in the observation and not in what a person sees.")
@@ -630,24 +635,28 @@ def score_cells(
 ) -> NDArray[np.bool_]:
     """The cells of a picture (d,) that stay as they are from one reward to the next and are other after it.
 
-    So a score's digits do, and pieces of the game do not. Of each stretch between rewards, the commonest content
-    counts, for a digit may be drawn some frames late, and an older frame of a stack shows it later still. Thresholds:
-    on seven Atari games each score is found, and with the score blanked nothing is. A tenth of a second's stretches
-    (five steps and fewer) are left out, and fewer than ten changes of stretch say nothing.
+    So a score's digits do, and pieces of the game do not. Of each stretch between rewards the commonest content counts:
+    a digit may be drawn some frames late, and an older frame of a stack shows it later still. Only rewards of the
+    commoner sign count: a penalty need not be on the screen. On six Atari games and five seeds, 3000 steps each, some
+    cell of each score was steady for 0.77 of a stretch or more and changed with 0.81 of the rewards or more; with the
+    score blanked, no cell as steady changed with more than 0.60.
+
+    Args:
+        content: (n, d).
+        rewards: (n,). Stretches of five steps and fewer are left out, and fewer than ten rewards say nothing.
+        episode: (n,).
     """
+    nothing = np.zeros(content.shape[1], bool)
     edges = np.flatnonzero((rewards[:-1] != 0) | (np.diff(episode) != 0)) + 1
     stretches = [slice(a, b) for a, b in pairwise([0, *edges.tolist(), len(rewards)]) if b - a > 5]
-    middle = [
-        np.partition(content[part], len(content[part]) // 2, axis=0)[len(content[part]) // 2] for part in stretches
-    ]
-    after = np.array([episode[a.start] == episode[b.start] for a, b in pairwise(stretches)], bool)
-    if after.sum() < 10 or not content.size:
-        return np.zeros(content.shape[1], bool)
-    steady = np.mean(
-        [(content[part] == held).mean(axis=0) for part, held in zip(stretches, middle, strict=True)], axis=0
-    )
-    changed = (np.array(middle)[1:] != np.array(middle)[:-1])[after].mean(axis=0)
-    return np.asarray((steady > 0.8) & (changed > 0.75))
+    sign = 1 if (rewards > 0).sum() >= (rewards < 0).sum() else -1
+    counts = [episode[a.start] == episode[b.start] and rewards[b.start - 1] * sign > 0 for a, b in pairwise(stretches)]
+    if sum(counts) < 10 or not content.size:
+        return nothing
+    held = np.array([np.quantile(content[part], 0.5, axis=0, method="lower") for part in stretches], np.uint32)
+    steady = np.mean([(content[part] == h).mean(axis=0) for part, h in zip(stretches, held, strict=True)], axis=0)
+    changed = (held[1:] != held[:-1])[counts].mean(axis=0)
+    return np.asarray((steady > 0.75) & (changed > 0.75))
 
 
 def _place(env: Any, features: NDArray[np.int64]) -> str:

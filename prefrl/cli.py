@@ -10,6 +10,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from prefrl.check import CheckConfig, run_check
 from prefrl.config import BaselineConfig, CompareConfig, TrainConfig, from_toml
 from prefrl.preference import UserError
 
@@ -70,29 +71,37 @@ def _envs(config: EnvsConfig) -> None:
     print(list_environments(config.match))
 
 
-COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
+def _check(config: CheckConfig) -> int:
+    return run_check(config)
+
+
+COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
     "train": (TrainConfig, _train),
     "baseline": (BaselineConfig, _baseline),
     "compare": (CompareConfig, _compare),
     "plot": (PlotConfig, _plot),
     "envs": (EnvsConfig, _envs),
+    "check": (CheckConfig, _check),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did what was asked, 2 after a sentence about what was wrong with it."""
+    """Run one command.
+
+    Returns:
+        0 when it did what was asked, 1 when a check failed, 2 after a sentence about what was wrong with the asking.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     sys.path.insert(0, str(Path.cwd()))  # so that "my_module:my_labeler" beside the user is found
     try:
         config = _parse(given)
-        next(verb for kind, verb in COMMANDS.values() if type(config) is kind)(config)
+        return next(verb for kind, verb in COMMANDS.values() if type(config) is kind)(config) or 0
     except UserError as error:
         print(f"prefrl: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("prefrl: stopped; the run folder holds everything up to the last finished phase.", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parse(given: list[str]) -> Any:

@@ -28,6 +28,8 @@ class BaselineConfig:
     """Learner settings that replace the family's, as name=value: learning_rate=1e-4 n_steps=64."""
     env_kwargs: tuple[str, ...] | None = None
     """Arguments of the environment, as name=value. Default: by family (unhealthy termination off on MuJoCo)."""
+    fixed_horizon: bool = False
+    """Let every episode last to its time limit, even one that ends early (see `prefrl.fixed_horizon`)."""
     n_envs: int | None = None
     """Environments stepped in parallel. Default: by family."""
     backend: Literal["auto", "envpool", "gymnasium"] = "auto"

@@ -20,7 +20,10 @@ class FixedHorizon(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     alive, one that is paid anything negative learns to end it, whatever the labels say. The paper therefore takes
     variable lengths out of its tasks and puts "a penalty that encourages the parameters to remain in the range" in
     place of the end, one that has to be learned from the labels like the rest of the reward (Christiano et al. 2017,
-    appendix A). Its later descendants warn of results on anything but a fixed horizon for the same reason.
+    appendix A); imitation, which came after it, warns of variable horizons for the same reason.
+
+    There is nothing to learn after the end. Where an untrained policy ends its episodes early on, that is most of the
+    experience, and learning is slower than with the early ends left in.
 
     Args:
         env: episodes that may end early.

@@ -56,8 +56,8 @@ MUJOCO = Preset(
             "n_steps": 64,
             "batch_size": 512,
             "n_epochs": 10,
-            "gamma": 0.99,
-            "gae_lambda": 0.95,
+            "gamma": 0.995,  # as the paper's TRPO, A.1; with 0.99 and 0.95 Hopper learned later and less
+            "gae_lambda": 0.97,
             "learning_rate": "lin_1e-3",
         },
         "a2c": {"n_steps": 16, "gamma": 0.99, "gae_lambda": 0.95, "learning_rate": "lin_7e-4"},

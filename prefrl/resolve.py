@@ -96,7 +96,7 @@ def _look_at(config: BaselineConfig) -> _Environment:
     if kwargs is None:
         is_gymnasium_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
         kwargs = presets.ENV_KWARGS.get(spec.name, ()) if is_gymnasium_mujoco else ()
-    env = make_env(config.env, presets.name_value(kwargs, "environment argument"))
+    env = make_env(config.env, presets.name_value(kwargs, "environment argument"), config.fixed_horizon)
     encoded_size(env.observation_space)
     image = is_image(env.observation_space)
     preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image)]

@@ -54,7 +54,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         Progress(log.folder.name, cfg.steps, quiet) as progress,
     ):
         env_kwargs = name_value(cfg.env_kwargs or (), "environment argument")
-        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs)
+        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs, cfg.fixed_horizon)
         env = Recorder(venv, cfg.env, cfg.seed, cfg.keep_steps)
         first_weights = torch.Generator().manual_seed(cfg.seed)
         r_hat = RewardEnsemble(

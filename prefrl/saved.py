@@ -65,7 +65,8 @@ class SavedRun:
 
     def make_env(self, **render: Any) -> gym.Env[Any, Any]:
         """One environment as the run had it, with its own reward."""
-        return make_env(self.config.env, name_value(self.config.env_kwargs or (), "environment argument"), **render)
+        env_kwargs = name_value(self.config.env_kwargs or (), "environment argument")
+        return make_env(self.config.env, env_kwargs, self.config.fixed_horizon, **render)
 
 
 def load_run(folder: Path | str) -> SavedRun:

@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl import presets
+from prefrl.fixed_horizon import FixedHorizon
 from prefrl.lookup import did_you_mean
 from prefrl.preference import UserError
 from prefrl.reward_model import is_image
@@ -64,7 +65,9 @@ def load_plugins() -> None:
             warnings.warn(f"environments of {plugin.value} could not be registered: {error}", stacklevel=2)
 
 
-def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, **render: Any) -> gym.Env[Any, Any]:
+def make_env(
+    env_id: str, env_kwargs: dict[str, Any] | None = None, fixed_horizon: bool = False, **render: Any
+) -> gym.Env[Any, Any]:
     """One Gymnasium environment whose observations are float32 vectors or uint8 images.
 
     Observations of other kinds (Dict, Tuple, Discrete, arrays of more dimensions, images too small for a
@@ -80,6 +83,8 @@ def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, **render: An
         raise UserError(
             f"environment {env_id!r} cannot be made with {env_kwargs or 'no arguments'}: {error}"
         ) from error
+    if fixed_horizon:
+        env = FixedHorizon(env)
     obs, act = env.observation_space, env.action_space
     if not isinstance(act, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise UserError(f"{env_id} has actions {act}: they must be Box, Discrete, MultiDiscrete or MultiBinary.")
@@ -107,7 +112,12 @@ def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, **render: An
 
 
 def make_vec_env(
-    env_id: str, n_envs: int, seed: int, backend: str = "auto", env_kwargs: dict[str, Any] | None = None
+    env_id: str,
+    n_envs: int,
+    seed: int,
+    backend: str = "auto",
+    env_kwargs: dict[str, Any] | None = None,
+    fixed_horizon: bool = False,
 ) -> VecEnv:
     """Environments stepped as one.
 
@@ -117,6 +127,7 @@ def make_vec_env(
         seed: each environment's seed derives from it.
         backend: "auto", "envpool" or "gymnasium".
         env_kwargs: arguments of the environment.
+        fixed_horizon: let every episode last to its time limit; Gymnasium's classes step it.
 
     Raises:
         UserError: unknown id, arguments it does not take, spaces not supported, or EnvPool asked for and missing.
@@ -125,7 +136,9 @@ def make_vec_env(
     kwargs = env_kwargs or {}
     if backend not in ("auto", "envpool", "gymnasium"):
         raise UserError(f"unknown backend {backend!r}: it is auto, envpool or gymnasium.")
-    if backend != "gymnasium":
+    if backend == "envpool" and fixed_horizon:
+        raise UserError("a fixed horizon needs backend gymnasium: EnvPool resets what ends by itself.")
+    if backend != "gymnasium" and not fixed_horizon:
         if str(spec.entry_point).startswith("gymnasium.envs.mujoco") and (pool := _envpool(spec.id, backend)):
             return EnvPoolVecEnv(pool, spec.id, n_envs, seed, kwargs)
         if spec.vector_entry_point is not None and (venv := _own_vector_env(spec, n_envs, kwargs, backend)):
@@ -133,13 +146,13 @@ def make_vec_env(
         if backend == "envpool":
             raise UserError(f"there is no fast backend for {env_id!r} here: use backend auto or gymnasium.")
     limits = first_limits(spec.max_episode_steps, n_envs).tolist()
-    env = DummyVecEnv([partial(_make_one, env_id, kwargs, limit) for limit in limits])
+    env = DummyVecEnv([partial(_make_one, env_id, kwargs, fixed_horizon, limit) for limit in limits])
     env.seed(seed)
     return env
 
 
-def _make_one(env_id: str, env_kwargs: dict[str, Any], limit: int) -> gym.Env[Any, Any]:
-    env = make_env(env_id, env_kwargs)
+def _make_one(env_id: str, env_kwargs: dict[str, Any], fixed_horizon: bool, limit: int) -> gym.Env[Any, Any]:
+    env = make_env(env_id, env_kwargs, fixed_horizon)
     return FirstEpisodeLimit(env, limit) if limit else env
 
 

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prefrl.preference import UserError
 from prefrl.recorder import Episode, Pairs, Recorder
+from prefrl.vector import make_vec_env
 
 LEVEL = 1e-3  # of the chi-square tests, whose seeds are fixed
 
@@ -207,6 +208,33 @@ def test_true_returns_of_episodes_are_exact() -> None:
     assert recorder.pop_episodes() == []
     walk(recorder, 4)
     assert recorder.pop_episodes() == [Episode(22, 1200 * 3 + 3, 3)]
+
+
+def test_an_episode_cut_short_on_purpose_has_no_true_return() -> None:
+    recorder = Recorder(make_vec_env("prefrl-tests/Target-v0", 4, 0), "Target-v0", 0, 200)
+    recorder.reset()
+    for _ in range(40):
+        recorder.step(np.zeros((4, 1), np.float32))
+    # First ends after 5, 10, 15 and 20 steps: the last of them is a whole episode.
+    assert [(e.step, e.steps) for e in recorder.pop_episodes()] == [(4 * t, 20) for t in (20, 25, 30, 35, 40)]
+    assert not recorder.ends_early
+    offsets = {q.left.offset for q in recorder.pairs(2000, 3, np.random.default_rng(0)).queries()}
+    assert offsets == set(range(18))
+
+
+def test_an_environment_that_fails_is_one_sentence() -> None:
+    class FailingEnv(AnyEnv):
+        def step(self, action: Any) -> Any:
+            raise ZeroDivisionError("line one\nline two")
+
+    venv = DummyVecEnv([lambda: FailingEnv(spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(2))])
+    recorder = Recorder(venv, "Failing-v0", 0, 10)
+    recorder.reset()
+    with pytest.raises(UserError) as error:
+        recorder.step(np.zeros(1, np.int64))
+    message = sentence(error.value)
+    assert all(part in message for part in ("Failing-v0", "ZeroDivisionError", "line one line two"))
+    assert isinstance(error.value.__cause__, ZeroDivisionError)
 
 
 def test_each_step_is_evaluated_once_and_the_index_leads_back() -> None:

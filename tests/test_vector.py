@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from prefrl.preference import UserError
-from prefrl.vector import GymnasiumVecEnv, find_spec, list_environments, make_env, make_vec_env
+from prefrl.vector import GymnasiumVecEnv, find_spec, first_limits, list_environments, make_env, make_vec_env
 
 pytest.importorskip("envpool", reason="the extra prefrl[fast] is not installed")
 
@@ -111,40 +111,75 @@ def test_backends_pay_alike_from_start_to_end(env_id: str) -> None:
 def test_the_horizon_is_gymnasiums(env_id: str, backend: str) -> None:
     horizon = gym.spec(env_id).max_episode_steps
     assert horizon == 1000
-    env = make_vec_env(env_id, 2, 0, backend, TASKS[env_id])
+    env = make_vec_env(env_id, 1, 0, backend, TASKS[env_id])
     env.reset()
-    still = np.zeros((2, *(env.action_space.shape or ())), np.float32)
-    ended = [env.step(still)[2].tolist() for _ in range(horizon)]
-    assert ended == [[False, False]] * (horizon - 1) + [[True, True]]
+    still = np.zeros((1, *(env.action_space.shape or ())), np.float32)
+    ended = [bool(env.step(still)[2][0]) for _ in range(horizon)]
+    assert ended == [False] * (horizon - 1) + [True]
     env.close()
 
 
 @both
 @task
 def test_a_finished_episode_is_reset_within_the_step(env_id: str, backend: str) -> None:
-    env = make_vec_env(env_id, 3, 0, backend, {**TASKS[env_id], "max_episode_steps": 7})
+    env = make_vec_env(env_id, 3, 0, backend, {**TASKS[env_id], "max_episode_steps": 6})
     oracle = Oracle(env_id, **TASKS[env_id])
     rng = np.random.default_rng(0)
     before = np.array(env.reset())
-    starts = [before]
-    for step in range(1, 29):
+    starts = list(before)
+    for step in range(1, 27):
         actions = random_actions(env, rng)
         after, _rewards, dones, infos = env.step(actions)
-        assert dones.tolist() == [step % 7 == 0] * 3  # 7 steps each: none is spent on resetting
+        # First episodes of 2, 4 and 6 steps, then 6 steps each: none is spent on resetting.
+        assert dones.tolist() == [step >= first and (step - first) % 6 == 0 for first in (2, 4, 6)]
         for i, info in enumerate(infos):
-            assert ("terminal_observation" in info) == (step % 7 == 0)
-            if step % 7 == 0:
+            assert ("terminal_observation" in info) == dones[i]
+            assert ("cut_short" in info) == ((i, step) in ((0, 2), (1, 4)))
+            if dones[i]:
                 assert info["TimeLimit.truncated"] is True
                 last = info["terminal_observation"]
                 assert last.dtype == np.float32
                 if np.abs(before[i]).max() < 10:
                     np.testing.assert_allclose(last, oracle.step(before[i], actions[i])[0], atol=1e-3)
-        if step % 7 == 0:
-            starts.append(np.array(after))
+                starts.append(np.array(after[i]))
         before = np.array(after)
     for start in starts:  # each within the noise of a reset (0.1 sigma on HalfCheetah, 0.005 on the others)
         assert np.abs(start - starts[0]).max() < (1.0 if env_id == "HalfCheetah-v5" else 0.011)
-    assert len({start.tobytes() for start in starts}) == len(starts)  # and each drawn anew
+    assert len({start.tobytes() for start in starts}) == len(starts) == 3 + 5 + 4 + 4  # and each drawn anew
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("horizon", "n_envs", "expected"),
+    [(1000, 4, [250, 500, 750, 0]), (1000, 1, [0]), (None, 3, [0, 0, 0]), (10, 3, [3, 6, 0]), (2, 4, [0, 1, 1, 0])],
+)
+def test_first_episodes_end_spread_over_the_horizon(horizon: int | None, n_envs: int, expected: list[int]) -> None:
+    assert first_limits(horizon, n_envs).tolist() == expected
+
+
+@pytest.mark.parametrize(("env_id", "horizon"), [("Pendulum-v1", 200), ("prefrl-tests/Target-v0", 20)])
+def test_environments_with_a_horizon_do_not_march_in_step(env_id: str, horizon: int) -> None:
+    env = make_vec_env(env_id, 4, 0)
+    env.reset()
+    ends: list[list[int]] = [[], [], [], []]
+    for step in range(1, 2 * horizon + 1):
+        _observations, _rewards, dones, infos = env.step(random_actions(env, np.random.default_rng(0)))
+        for i in np.flatnonzero(dones):
+            ends[i].append(step)
+            assert infos[i]["TimeLimit.truncated"]
+            assert ("cut_short" in infos[i]) == (step < horizon)
+    quarter = horizon // 4
+    assert ends == [[quarter * (i + 1), quarter * (i + 1) + horizon] for i in range(4)]
+
+
+@both
+def test_only_a_first_episode_is_cut_short(backend: str) -> None:
+    env = make_vec_env("Hopper-v5", 8, 0, backend)  # falls long before step 125, the first limit
+    env.reset()
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        infos = env.step(random_actions(env, rng))[3]
+        assert not any("cut_short" in info for info in infos)
     env.close()
 
 
@@ -165,24 +200,6 @@ def test_episodes_that_end_apart_are_reset_alone(backend: str) -> None:
         apart += int(dones.any() and not dones.all())
         before, fresh = np.array(after), dones.copy()
     assert apart > 10
-    env.close()
-
-
-@both
-def test_a_fall_on_the_last_step_is_a_fall(backend: str) -> None:
-    env = make_vec_env("Hopper-v5", 32, 0, backend, {"max_episode_steps": 14})
-    rng = np.random.default_rng(0)
-    env.reset()
-    fell = ran_out = 0
-    for step in range(1, 150):
-        _observations, _rewards, dones, infos = env.step(random_actions(env, rng))
-        for i in np.flatnonzero(dones):
-            height, angle = infos[i]["terminal_observation"][:2]
-            healthy = height > 0.7 and abs(angle) < 0.2
-            assert infos[i]["TimeLimit.truncated"] is bool(healthy), step
-            fell, ran_out = fell + (not healthy), ran_out + healthy
-    assert fell > 50
-    assert ran_out > 50
     env.close()
 
 
