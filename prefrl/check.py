@@ -8,6 +8,7 @@ Nothing but the standard library and numpy is imported before a check begins.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -41,7 +42,7 @@ NOT_OURS = ("infinity", "symmetric and normalized")
 ENVPOOL = 'pip install "prefrl[fast]", which brings EnvPool.'
 DISPLAY = "osmesa|egl|opengl|glfw|display"
 PACKAGES = {
-    "pygame": 'pip install "gymnasium[classic-control]", which brings pygame.',
+    "pygame": "pip install pygame-ce.",
     "box2d": 'pip install swig "gymnasium[box2d]".',
     "cv2|opencv": "pip install opencv-python-headless.",
     "envpool": ENVPOOL,
@@ -127,7 +128,8 @@ def run_check(config: CheckConfig) -> int:
     Raises:
         UserError: unknown id, malformed arguments, or too few steps.
     """
-    findings = examine(config)
+    with contextlib.redirect_stdout(sys.stderr):  # an environment may print
+        findings = examine(config)
     levels = [finding.level for finding in findings]
     failed, warned = levels.count("fail"), levels.count("warning")
     verdict = "not fit" if failed else "fit"
@@ -182,14 +184,13 @@ def examine(config: CheckConfig) -> list[Finding]:
         plan = (("random", config.steps // 2), ("still", config.steps // 4), ("held", config.steps // 4))
         rollout = roll(env, plan, config.seed)
         findings += [*spaces_findings(env, base), *sound_findings(rollout)]
-        is_sound = findings[-1].level != "fail" and not rollout.raised
         rollout = sound_part(rollout)
         horizon = env.spec.max_episode_steps if env.spec else None
         findings += episode_findings(rollout, horizon, about.segment_steps)
         if len(rollout.rewards):
             findings += [reward_finding(rollout, config.steps // 2), score_finding(rollout, config.steps // 2, env)]
             findings += [readable_finding(rollout, env), info_finding(rollout)]
-        if is_sound:
+        if not {"steps", "finite", "segment"} & {finding.name for finding in findings if finding.level == "fail"}:
             findings += oracle_findings(config, kwargs, about.segment_steps)
         findings.append(drawn.result())
         env.close()
@@ -402,18 +403,19 @@ def sound_findings(rollout: Rollout) -> list[Finding]:
         found.append(Finding("steps", "ok", f"{steps} steps in {episodes} episodes, and none raised an error."))
     bad_reward = np.flatnonzero(~np.isfinite(rollout.rewards))
     bad_row, bad_column = np.nonzero(~np.isfinite(rollout.shown))
-    fix = "find the division or overflow that makes it, and guard it."
+    bad = []
     if len(bad_reward):
         at = bad_reward[0]
         where = f"at step {rollout.offset[at]} of episode {rollout.episode[at]}"
-        says = f"the reward is {rollout.rewards[at]} {where} ({len(bad_reward)} of {steps} steps)."
-        found.append(Finding("finite", "fail", says, fix))
+        bad.append(f"the reward is {rollout.rewards[at]} {where} ({len(bad_reward)} of {steps} steps)")
     if len(bad_row):
         led = np.flatnonzero(rollout.at + 1 == bad_row[0])
         when = [f"after step {rollout.offset[at]} of episode {rollout.episode[at]}" for at in led] or ["at a reset"]
-        says = f"observation {bad_column[0]} is {rollout.shown[bad_row[0], bad_column[0]]} {when[0]}."
-        found.append(Finding("finite", "fail", says, fix))
-    if not len(bad_reward) and not len(bad_row) and steps:
+        bad.append(f"observation {bad_column[0]} is {rollout.shown[bad_row[0], bad_column[0]]} {when[0]}")
+    if bad:
+        fix = "find the division or overflow that makes it, and guard it."
+        found.append(Finding("finite", "fail", f"{', and '.join(bad)}.", fix))
+    elif steps:
         found.append(Finding("finite", "ok", "all observations and rewards are finite."))
     return found
 
@@ -576,7 +578,7 @@ def oracle_findings(config: CheckConfig, kwargs: dict[str, Any], segment_steps: 
     equal = f"of {PAIRS} pairs of random behaviour an oracle calls {rates['untrained']:.0%} equal"
     fix = "give longer segments (--segment-steps), a denser reward, or questions to people rather than an oracle."
     if rates.get("held") == 1:
-        found.append(Finding("ties", "fail", f"{equal}, and no less where actions are held: nothing is learned.", fix))
+        found.append(Finding("ties", "fail", f"{equal}, and no less where actions are held: nothing to learn.", fix))
     elif "held" in rates:
         says = f"{equal}, {rates['held']:.0%} with pairs in which actions were held."
         found.append(Finding("ties", "warning", says, fix))
@@ -765,5 +767,6 @@ def _package(error: Exception | str, otherwise: str) -> str:
 
     if isinstance(error, Exception) and not isinstance(error.__cause__ or error, ImportError | DependencyNotInstalled):
         return otherwise
-    found = (fix for words, fix in PACKAGES.items() if re.search(rf"\b({words})", str(error), re.IGNORECASE))
-    return next(found, otherwise)
+    found = [fix for words, fix in PACKAGES.items() if re.search(rf"\b({words})", str(error), re.IGNORECASE)]
+    module = re.search(r"No module named '(\w+)", str(error))
+    return [*found, f"install the package that has the module {module[1]!r}." if module else otherwise][0]

@@ -193,7 +193,7 @@ class Progress:
         self._title, self._steps, self._began, self._said, self._quiet = title, steps, time.perf_counter(), 0.0, quiet
         self._bar = rich.progress.Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
@@ -216,7 +216,7 @@ class Progress:
     def update(self, step: int, labels: int, true_return: float) -> None:
         """Show how far the run is."""
         seconds = time.perf_counter() - self._began
-        note = f"{step / seconds:,.0f} steps/s  {f'{labels} labels  ' if labels else ''}true return {true_return:.4g}"
+        note = f"{step / seconds:,.0f} steps/s, {f'{labels} labels, ' if labels else ''}true return {true_return:.4g}"
         self._bar.update(self._task, completed=step, note=note)
         share = step / self._steps
         if not self._live and not self._quiet and (share >= self._said + 0.1 or share == 1):

@@ -104,6 +104,6 @@ def sentence(error: Exception) -> str:
     """The message of a user's mistake, which fits on a line and ends as a sentence does."""
     message = str(error)
     assert "\n" not in message
-    assert len(message) < 400, message
+    assert len(message) < 500, message
     assert message.endswith((".", "?")), message
     return message

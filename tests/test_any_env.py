@@ -25,6 +25,7 @@ from prefrl.preference import Preference, Query, Segment, UserError
 from prefrl.recorder import Recorder
 from prefrl.reward_model import RewardEnsemble
 from prefrl.runlog import is_finished
+from prefrl.vector import make_env
 
 LEVEL = 1e-3  # of the statistical tests
 
@@ -134,6 +135,7 @@ SPACES: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
     "float16 observations": (box(3, dtype=np.float16), box(3)),
     "whole numbers": (spaces.Box(-5, 5, (4,), np.int32), spaces.Discrete(2)),
     "numbers of no dimension": (box(), box()),
+    "actions in whole numbers": (box(2), spaces.Box(-5, 5, (2,), np.int64)),
 }
 IMAGES = {"channels last": (48, 52, 3), "channels first": (1, 50, 46)}
 
@@ -155,7 +157,7 @@ def _environments() -> Any:
 
 
 def any_id(name: str) -> str:
-    return f"any/{name.replace(' ', '_')}-v0"
+    return f"any/{re.sub('[^a-zA-Z0-9]', '_', name)}-v0"
 
 
 def register(name: str, kind: Any, **kwargs: Any) -> None:
@@ -202,9 +204,16 @@ def test_gymnasiums_own(env_id: str, tmp_path: Path) -> None:
 REFUSED = {
     "a sequence": (spaces.Sequence(box(2)), spaces.Discrete(2), "Sequence"),
     "a film": (spaces.Box(0, 1, (3, 80, 80, 3)), spaces.Discrete(2), "57600 numbers"),
+    "a text": (spaces.Text(5), spaces.Discrete(2), "Text"),
+    "a text among others": (spaces.Dict(a=box(2), b=spaces.Tuple([spaces.Text(5)])), spaces.Discrete(2), "Text"),
     "Dict actions": (box(2), spaces.Dict(a=spaces.Discrete(2)), "Dict"),
     "Tuple actions": (box(2), spaces.Tuple([spaces.Discrete(2), box(2)]), "Tuple"),
     "Text actions": (box(2), spaces.Text(5), "Text"),
+    "actions without bounds": (box(2), spaces.Box(-np.inf, np.inf, (12, 9)), "finite bounds"),
+    "actions from one": (box(2), spaces.Discrete(3, start=1), "start=1"),
+    "actions from one and two": (box(2), spaces.MultiDiscrete([2, 2], start=[1, 2]), "start=[1 2]"),
+    "a table of choices": (box(2), spaces.MultiDiscrete([[2, 2], [3, 3]]), "a row"),
+    "a table of switches": (box(2), spaces.MultiBinary([2, 3]), "a row"),
 }
 
 
@@ -217,6 +226,18 @@ def test_what_cannot_be_supported_is_one_sentence_and_nothing_is_written(name: s
     assert says in sentence(error.value)
     assert any_id(f"refused {name}") in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "space",
+    [pixels(42, 60, 3), pixels(50, 3, 50), spaces.Box(0, 1, (50, 50, 3), np.uint8), pixels(50, 50)],
+    ids=["small", "channels in the middle", "from 0 to 1", "no channels"],
+)
+def test_images_that_the_convolutions_do_not_take_are_flattened(space: spaces.Box) -> None:
+    name = f"{space.shape} to {space.high.max()}"
+    register(name, NothingEnv, observation_space=space, action_space=spaces.Discrete(2))
+    shown = make_env(any_id(name)).observation_space
+    assert (shown.shape, shown.dtype) == ((np.prod(space.shape),), np.float32)
 
 
 def test_windows_that_an_early_end_cut_short_are_drawn_as_often_as_they_happen() -> None:

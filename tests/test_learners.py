@@ -150,23 +150,23 @@ def test_every_setting_that_is_a_schedule_may_fall() -> None:
 def test_contract_every_learner_learns(name: str) -> None:
     env = target(8)
     settings = {
-        "ppo": {"n_steps": 32, "batch_size": 64, "learning_rate": "lin_1e-3"},
+        "ppo": {"n_steps": 32, "batch_size": 64, "learning_rate": "lin_2e-3"},
         "a2c": {"n_steps": 5, "learning_rate": "lin_7e-3"},
         "trpo": {"n_steps": 64, "batch_size": 64, "target_kl": 0.05},
     }
     learner = Learner(name, env, settings.get(name, {}) | {"gamma": 0.5}, seed=0)
     learner.explore(100)
     before = env.recent(800)[2].mean()
-    steps = 16_000 - env.steps
-    for rollouts in plan(steps // 8, learner.rollout_steps, 10):
-        learner.learn(rollouts, lambda: env.steps / 16_000)
-    assert env.steps == 16_000
+    steps = 6_000 - env.steps
+    for rollouts in plan(steps // 8, learner.rollout_steps, 5):
+        learner.learn(rollouts, lambda: env.steps / 6_000)
+    assert env.steps == 6_000
     observations = env.recent(800)[0]
     assert learner.normaliser is not None
     actions = learner.model.predict(learner.normaliser.normalize_obs(observations), deterministic=True)[0]
     missed = ((actions[:, 0] - (observations[:, 0] - 10) / 30) ** 2).mean()
     assert before < -0.9  # the targets vary by 1/3 and a new policy's actions by 1
-    assert missed < 0.1
+    assert missed < 0.03
 
 
 @every_learner
