@@ -65,8 +65,8 @@ class CheckConfig:
     seed: int = 0
     """Seeds the episodes and the actions."""
     steps: int = 6000
-    """Steps to judge by: half with random actions, a quarter standing still, a quarter holding random actions. Half
-    as many again are taken as a run takes them, several environments at a time."""
+    """Steps to judge by: half with random actions, a quarter standing still, a quarter holding random actions. A
+    quarter as many again are taken as a run takes them, several environments at a time."""
     json: bool = False
     """Print one JSON object in place of lines."""
 
@@ -172,7 +172,7 @@ def examine(config: CheckConfig) -> list[Finding]:
             env, base = make_env(config.env, kwargs), make_env(config.env, kwargs).unwrapped
         except Exception as error:  # whatever an environment raises while it is made is the finding
             fix = _package(error, "change the environment, or its arguments (--env-kwargs), as the line says.")
-            return [Finding("made", "fail", _one_line(error), fix)]
+            return [Finding("made", "fail", _sentence(_one_line(error)), fix)]
         findings = [
             Finding("made", "ok", f"made with {', '.join(about.kwargs) or 'no arguments'}."),
             api_finding(base, config.seed, [str(warning.message) for warning in told]),
@@ -324,13 +324,14 @@ def api_finding(base: Any, seed: int, told: list[str]) -> Finding:
             check_env(base, skip_render_check=True)
         except Exception as error:  # the checker asserts, and lets through what the environment raises
             fix = "change the environment until gymnasium.utils.env_checker.check_env passes."
-            return Finding("api", "fail", f"Gymnasium's checker says: {_one_line(error)}", fix)
+            return Finding("api", "fail", _sentence(f"Gymnasium's checker says: {_one_line(error)}"), fix)
     heard = [re.sub(r"\x1b\[\d*m", "", text) for text in [*told, *(str(warning.message) for warning in caught)]]
     ours = [text.removeprefix("WARN: ") for text in heard if text.startswith("WARN: ")]
     ours = list(dict.fromkeys(text for text in ours if not any(phrase in text for phrase in NOT_OURS)))
     if ours:
         fix = "change the environment until gymnasium.utils.env_checker.check_env is silent."
-        return Finding("api", "warning", f"Gymnasium's checker says: {' '.join(' '.join(ours).split())}", fix)
+        says = _sentence(f"Gymnasium's checker says: {' '.join(' '.join(ours).split())}")
+        return Finding("api", "warning", says, fix)
     return Finding("api", "ok", "Gymnasium's checker finds nothing wrong.")
 
 
@@ -353,12 +354,16 @@ def first_difference(left: Rollout, right: Rollout) -> int | None:
     n = min(len(left.rewards), len(right.rewards))
     differ = np.zeros(n + 1, bool)
     differ[n] = len(left.rewards) != len(right.rewards)
-    for name in ("rewards", "ended"):
-        differ[:n] |= getattr(left, name)[:n] != getattr(right, name)[:n]
-    for later in (0, 1):
-        rows = (left.shown[left.at[:n] + later], right.shown[right.at[:n] + later])
-        differ[:n] |= ~((rows[0] == rows[1]) | (np.isnan(rows[0]) & np.isnan(rows[1]))).all(axis=1)
+    for one, other in zip(_stepwise(left), _stepwise(right), strict=True):
+        same = (one[:n] == other[:n]) | (np.isnan(one[:n]) & np.isnan(other[:n]))
+        differ[:n] |= ~same.all(axis=1)
     return int(np.argmax(differ)) if differ.any() else None
+
+
+def _stepwise(rollout: Rollout) -> tuple[NDArray[Any], ...]:
+    """What each step began with, led to, paid and ended, (n, ...) each."""
+    at, paid = rollout.at, np.stack([rollout.rewards, rollout.ended], axis=1)
+    return rollout.shown[at], rollout.shown[at + 1], paid
 
 
 def spaces_findings(env: Any, base: Any) -> list[Finding]:
@@ -397,7 +402,7 @@ def sound_findings(rollout: Rollout) -> list[Finding]:
     steps, found = len(rollout.rewards), []
     if rollout.raised:
         fix = "let step() take every action of the action space, and end the episode where it cannot go on."
-        found.append(Finding("steps", "fail", f"the environment raised {rollout.raised.rstrip('.')}.", fix))
+        found.append(Finding("steps", "fail", _sentence(f"the environment raised {rollout.raised}"), fix))
     else:
         episodes = int(rollout.episode[-1]) + 1
         found.append(Finding("steps", "ok", f"{steps} steps in {episodes} episodes, and none raised an error."))
@@ -543,7 +548,7 @@ def oracle_findings(config: CheckConfig, kwargs: dict[str, Any], segment_steps: 
     from prefrl.recorder import Recorder
     from prefrl.vector import EnvPoolVecEnv, GymnasiumVecEnv, find_spec, make_vec_env
 
-    rows = max(config.steps // 2 // ENVS, 3 * segment_steps)
+    rows = max(config.steps // 4 // ENVS, 3 * segment_steps)
     rng = np.random.default_rng(config.seed)
     try:
         made = make_vec_env(config.env, ENVS, config.seed, "auto", kwargs)
@@ -563,7 +568,9 @@ def oracle_findings(config: CheckConfig, kwargs: dict[str, Any], segment_steps: 
                 break
         env.close()
     except Exception as error:  # what the single environment raised is said already; this one stands for a run
-        return [Finding("run", "fail", _one_line(error), _package(error, "mend the first line that fails, and see."))]
+        return [
+            Finding("run", "fail", _sentence(_one_line(error)), _package(error, "mend the first line that is not ok."))
+        ]
     spec = find_spec(config.env)
     entry = str(spec.entry_point)
     pooled = entry.startswith("gymnasium.envs.mujoco") or (spec.vector_entry_point is not None and "mujoco" in entry)
@@ -692,7 +699,7 @@ def rendering_finding(base: Any) -> Finding:
     try:
         spec = pickle.dumps(base.spec)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        says = f"it cannot be drawn in a process of its own: {_one_line(error)}"
+        says = f"it cannot be drawn in a process of its own: {_one_line(error)}."
         return Finding("rendering", "warning", says, "register it by an importable entry point, 'module:Class'.")
     said = draw_apart(spec, None)
     if "error" in said and uses_mujoco and "MUJOCO_GL" not in os.environ:
@@ -753,7 +760,11 @@ def draw() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else f"{text}."
 
 
 def _short(value: Any) -> str:

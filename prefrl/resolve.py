@@ -35,7 +35,11 @@ def resolve(config: C) -> C:
     learner_class(config.learner)
     env = _look_at(config)
     preset = env.preset
-    settings = {**preset.learners.get(config.learner, {}), **presets.name_value(config.set, "learner setting")}
+    settings = {
+        **preset.learners.get(config.learner, {}),
+        **presets.TASKS.get(find_spec(config.env).name, {}).get(config.learner, {}),
+        **presets.name_value(config.set, "learner setting"),
+    }
     check_settings(config.learner, settings)
     if config.device not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {config.device!r}: it is auto, cpu or cuda.")
@@ -50,7 +54,7 @@ def resolve(config: C) -> C:
         **by_family,
         "n_envs": n_envs,
         "env_kwargs": env.kwargs,
-        "set": tuple(f"{name}={value}" for name, value in settings.items()),
+        "set": tuple(f"{name}={presets.as_toml(value)}" for name, value in settings.items()),
         "explore_steps": _explore_steps(config, n_envs, segment_steps),
         "clip_reward": env.clip_reward if config.clip_reward is None else config.clip_reward,
         "device": fastest if config.device == "auto" else config.device,
