@@ -15,9 +15,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import isfinite
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -91,7 +93,7 @@ class Trial:
 PIXELS = {"steps": 2048, "labels": 30, "n_envs": 4, "initial_epochs": 10, "fit_updates": 4, "phases": 10}
 TRIALS = (
     Trial("Dict observations", "gymnasium-robotics", "gymnasium_robotics:PointMaze_UMaze-v3", {}),
-    Trial("Dict observations, a plugin, float64 actions", "dm_control", "dm_control/cartpole-balance-v0", {}),
+    Trial("Dict observations, float64 actions", "dm_control", "shimmy:dm_control/cartpole-balance-v0", {}),
     Trial("discrete observations", "popgym", "popgym:popgym-RepeatFirstEasy-v0", {}),
     Trial(
         "MultiDiscrete actions, discrete observations, episodes shorter than a segment",
@@ -160,12 +162,15 @@ def measure() -> None:
 def _trained(trial: Trial, out: Path) -> dict[str, Any]:
     """A run, and what it says of itself once it is read back from its folder."""
     settings = {"steps": 4096, "labels": 60, "n_envs": 8, "tensorboard": False, **trial.settings}
+    began = time.process_time()
     run = load_run(train(TrainConfig(env=trial.env, out=out, **settings), quiet=True))
+    cpu_seconds = time.process_time() - began
     env = run.make_env()
     observation, _ = env.reset(seed=0)
     action = run.policy.act(np.asarray(observation)[None])[0]
     assert env.action_space.contains(action), f"{trial.env}: the saved policy does {action}"
-    last = {name: column[-1] for name, column in read_table(out / "metrics.csv").items()}
+    measured = {name: [v for v in column if isfinite(v)] for name, column in read_table(out / "metrics.csv").items()}
+    last = {name: column[-1] for name, column in measured.items() if column}
     seconds = json.loads((out / "result.json").read_text())["seconds"]
     row = {
         "env": trial.env,
@@ -177,7 +182,8 @@ def _trained(trial: Trial, out: Path) -> dict[str, Any]:
         "action_space": _plain(env.action_space),
         "steps": int(last["step"]),
         "labels_answered": int(last["labels_answered"]),
-        "steps_per_second": round(last["step"] / seconds),
+        "steps_per_second": round(last["step"] / seconds, 1),
+        "steps_per_cpu_second": round(last["step"] / cpu_seconds, 1),
         "held_out_accuracy": round(last["held_out_accuracy"], 3),
         "correlation": round(last["correlation"], 3),
     }

@@ -19,10 +19,12 @@ import tyro
 from prefrl.compare import FINAL_SHARE, Outcome, panels, results, run_comparison
 from prefrl.config import CompareConfig
 from prefrl.plots import TRUE_REWARD, learning_curves, result_table
-from prefrl.runlog import versions
 from prefrl.stats import bootstrap_interval, interquartile_mean
 
 RESULTS = Path(__file__).parent / "results" / "loop"
+README = Path(__file__).parent.parent / "README.md"
+LIBRARIES = ("gymnasium", "envpool", "stable-baselines3", "torch")
+MARK = "<!-- python -m benchmarks.loop --report -->"  # the table stands between two of these
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Loop:
     """Label budgets."""
     steps: int = 1_000_000
     """Environment steps of each run."""
-    seeds: int = 5
+    seeds: int = 3
     """Seeds 0, 1, ... of each arm."""
     jobs: int = 2
     """Runs at a time."""
@@ -76,16 +78,15 @@ def write_data(outcomes: list[Outcome], runs: Path) -> None:
             writer.writerows([o.task, o.arm, o.seed, int(s), f"{r:.6g}"] for s, r in zip(steps, returns, strict=True))
     with (RESULTS / "runs.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["task", "arm", "seed", "final_true_return", "seconds", "commit", "command"])
+        columns = ["task", "arm", "seed", "final_true_return", "seconds", "commit", *LIBRARIES, "command"]
+        writer.writerow(columns)
         for o in outcomes:
             folder = (
                 runs / o.task / f"{'true-reward' if o.arm == TRUE_REWARD else 'labels' + o.arm.split()[0]}-seed{o.seed}"
             )
-            commit = json.loads((folder / "versions.json").read_text())["commit"]
-            writer.writerow(
-                [o.task, o.arm, o.seed, f"{o.final:.6g}", f"{o.seconds:.0f}", commit, "python -m benchmarks.loop"]
-            )
-    (RESULTS / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n")
+            used = json.loads((folder / "versions.json").read_text())
+            made = [used["commit"], *(used.get(name, "") for name in LIBRARIES), "python -m benchmarks.loop"]
+            writer.writerow([o.task, o.arm, o.seed, f"{o.final:.6g}", f"{o.seconds:.0f}", *made])
 
 
 def read_data() -> list[Outcome]:
@@ -103,14 +104,13 @@ def read_data() -> list[Outcome]:
     return outcomes
 
 
-def report(outcomes: list[Outcome]) -> None:
-    """Write table.md and figure.png, and print the table."""
-    table = result_table(results(outcomes))
+def summary(outcomes: list[Outcome]) -> str:
+    """The table, how to read it, and each label budget's share of the true reward's result over all tasks."""
     lines = [
-        table,
+        result_table(results(outcomes)),
         "",
-        f"Interquartile mean over seeds of the mean true return over the last {FINAL_SHARE:.0%} of the steps, with 95 % "
-        "bootstrap intervals (with few seeds they are too narrow: see `prefrl.stats.bootstrap_interval`).",
+        f"True return over the last {FINAL_SHARE:.0%} of {max(o.curve[0][-1] for o in outcomes):,.0f} steps, from the "
+        "policy as it trains; intervals are narrow for so few seeds (`prefrl.stats.bootstrap_interval`).",
     ]
     tasks = list(dict.fromkeys(o.task for o in outcomes))
     for arm in dict.fromkeys(o.arm for o in outcomes if o.arm != TRUE_REWARD):
@@ -121,11 +121,17 @@ def report(outcomes: list[Outcome]) -> None:
         middle = interquartile_mean(np.concatenate(scores))
         low, high = bootstrap_interval(scores, interquartile_mean, np.random.default_rng(0))
         lines.append(
-            f"\nOver all {len(tasks)} tasks, {arm} reach {middle:.2f} [{low:.2f}, {high:.2f}] of the true reward's "
-            "result (interquartile mean over runs, stratified by task)."
+            f"Over all {len(tasks)} tasks {arm} reach {middle:.2f} [{low:.2f}, {high:.2f}] of the true reward's result "
+            "(interquartile mean of all runs, each over its task's true-reward mean)."
         )
-    text = "\n".join(lines) + "\n"
-    (RESULTS / "table.md").write_text(text)
+    return "\n".join(lines)
+
+
+def report(outcomes: list[Outcome]) -> None:
+    """Write figure.png and the README's table, and print it."""
+    text = summary(outcomes)
+    before, after = README.read_text().split(MARK, 1)[0], README.read_text().rsplit(MARK, 1)[1]
+    README.write_text(f"{before}{MARK}\n{text}\n{MARK}{after}")
     learning_curves(panels(outcomes), RESULTS / "figure.png")
     print(text)
 

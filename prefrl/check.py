@@ -3,7 +3,7 @@
 The environment is played as a run would play it, and what is said is measured: the API and the seeding, what can be
 read off an observation, where episodes end, what the oracle could tell apart, whether a person could watch.
 
-Nothing but the standard library and numpy is imported before a check begins.
+Neither torch nor Gymnasium is imported before a check begins, so that `--help` stays quick.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CELLS = 20  # a picture is looked at in this many bands of rows, and as many of 
 PAIRS = 300  # questions that the oracle is asked
 ENVS = 8  # environments in parallel, where a run would have several
 
-# Gymnasium's advice about bounds. Inputs are normalised here, and `spaces_finding` has its own word on actions.
+# Gymnasium's advice about bounds. Inputs are normalised here, and `spaces_findings` has its own word on actions.
 NOT_OURS = ("infinity", "symmetric and normalized")
 
 ENVPOOL = 'pip install "prefrl[fast]", which brings EnvPool.'
@@ -590,7 +590,8 @@ def oracle_findings(config: CheckConfig, kwargs: dict[str, Any], segment_steps: 
         says = f"{equal}, {rates['held']:.0%} with pairs in which actions were held."
         found.append(Finding("ties", "warning", says, fix))
     else:
-        found.append(Finding("ties", "warning" if rates["untrained"] > 0.5 else "ok", f"{equal}.", fix))
+        often = rates["untrained"] > 0.5
+        found.append(Finding("ties", "warning" if often else "ok", f"{equal}.", fix if often else ""))
     return found
 
 

@@ -145,7 +145,7 @@ def check(env_id: str, *kwargs: str, steps: int = STEPS) -> dict[str, Finding]:
     for finding in findings:
         assert finding.says.endswith((".", "?")), finding
         assert "\n" not in finding.says
-        assert finding.level == "ok" or finding.fix.endswith(".")
+        assert finding.fix.endswith(".") if finding.level != "ok" else not finding.fix
     by_name = {finding.name: finding for finding in findings}
     assert len(by_name) == len(findings), [finding.name for finding in findings]
     return by_name
@@ -252,8 +252,6 @@ def test_ends_that_give_the_task_away() -> None:
     assert levels(found) == {"ending": "warning", "length": "warning", "segment": "warning"}
     assert "--fixed-horizon" in found["ending"].fix
     assert "correlation with their true return +1.00" in found["length"].says
-    free = check("CartPole-v1")
-    assert free["length"].level == free["ending"].level == "warning"
 
 
 def test_no_time_limit() -> None:
@@ -271,15 +269,16 @@ def test_a_score_on_the_screen_is_found_and_a_dot_is_not() -> None:
 
 
 def test_pongs_score_is_found_where_it_is_not_blanked() -> None:
-    for env_id, level in (("prefrl-tests/BarePong-v0", "fail"), ("prefrl/Pong-v0", "ok")):
-        find_spec("prefrl/Pong-v0")
+    find_spec("prefrl/Pong-v0")  # loads the plugin
+    for env_id, level, words in (
+        ("prefrl-tests/BarePong-v0", "fail", "the picture in rows 0 to "),
+        ("prefrl/Pong-v0", "ok", "no observation holds the score so far"),
+    ):
         env = make_env(env_id)
         found = score_finding(roll(env, [("random", 1500)], 0), 1500, env)
         assert found.level == level
+        assert found.says.startswith(words)
         env.close()
-    assert (
-        "rows 0 to " in score_finding(roll(make_env("prefrl-tests/BarePong-v0"), [("random", 1500)], 0), 1500, env).says
-    )
 
 
 # --- what is missing -------------------------------------------------------------------------------------------------
@@ -304,11 +303,12 @@ def test_a_wrong_argument_is_the_environments_own_sentence() -> None:
 
 def test_a_missing_envpool_is_slower_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "envpool", None)
+    monkeypatch.setenv("MUJOCO_GL", "egl")  # one attempt at drawing is enough
     found = check("Reacher-v5", steps=400)
     assert found["run"].level == "warning"
     assert "prefrl[fast]" in found["run"].fix
     assert "fail" not in levels(found).values()
-    assert check("Pendulum-v1", steps=400)["run"].level == "ok"
+    assert walk()["run"].level == "ok"
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_wrong_input_is_one_sentence(config: CheckConfig, words: str) -> None:
 
 
 def test_the_same_seed_finds_the_same() -> None:
-    config = CheckConfig("Pendulum-v1", steps=STEPS)
+    config = CheckConfig("prefrl-tests/Walk-v0", steps=STEPS)
     assert examine(config) == examine(config)
     assert examine(config) != examine(replace(config, seed=1))
 
