@@ -16,7 +16,6 @@ import sys
 import sysconfig
 import tempfile
 import time
-import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import isfinite
@@ -112,7 +111,7 @@ TRIALS = (
         "early termination, observations of two dimensions",
         "highway-env",
         "highway_env:highway-fast-v0",
-        {"steps": 2048},
+        {"steps": 2048, "labels": 30},
     ),
 )
 REFUSED = ("minigrid:MiniGrid-Empty-5x5-v0", "vizdoom.gymnasium_wrapper:VizdoomBasic-v1")
@@ -138,13 +137,12 @@ def main(ask: AnyEnv) -> None:
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", *PACKAGES]
     subprocess.run(pip, check=True)
     quiet = {"SDL_VIDEODRIVER": "dummy", "MUJOCO_GL": "disable", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
-    inside = [str(python), "-c", "from benchmarks.any_env import measure; measure()"]
+    inside = [str(python), "-W", "ignore", "-c", "from benchmarks.any_env import measure; measure()"]
     subprocess.run(inside, check=True, cwd=ROOT, env={**os.environ, **quiet})
 
 
 def measure() -> None:
     """Train on everything in `TRIALS`, ask for everything in `REFUSED`, and write `RESULTS`; inside the environment."""
-    warnings.simplefilter("ignore")  # what the packages say about one another
     for env_id, make in WRAPPED.items():
         gym.register(env_id, make)
     with tempfile.TemporaryDirectory() as folder:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prefrl.compare import read_outcome, run_comparison
     from prefrl.config import BaselineConfig, CompareConfig, TrainConfig
     from prefrl.evaluate import policy_return
+    from prefrl.fixed_horizon import FixedHorizon
     from prefrl.learners import Policy
     from prefrl.plots import learning_curves
     from prefrl.preference import Preference, Query, Segment, UserError
@@ -36,6 +37,7 @@ _HOME = {
     "CompareConfig": "config",
     "TrainConfig": "config",
     "policy_return": "evaluate",
+    "FixedHorizon": "fixed_horizon",
     "Policy": "learners",
     "learning_curves": "plots",
     "Preference": "preference",
@@ -55,6 +57,7 @@ _HOME = {
 __all__ = [
     "BaselineConfig",
     "CompareConfig",
+    "FixedHorizon",
     "LearnedReward",
     "LearnedRewardEnv",
     "Policy",

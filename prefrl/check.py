@@ -552,11 +552,11 @@ def oracle_findings(config: CheckConfig, kwargs: dict[str, Any], segment_steps: 
     rng = np.random.default_rng(config.seed)
     try:
         made = make_vec_env(config.env, ENVS, config.seed, "auto", kwargs)
-        env = Recorder(made, config.env, config.seed, keep_steps=2 * rows * ENVS)
+        env = Recorder(made, config.env, config.seed, keep_steps=5 * rows * ENVS)
         env.action_space.seed(config.seed)
         env.reset()
         rates = {}
-        for way, hold in (("untrained", 1), ("held", 100)):
+        for way, hold in (("untrained", 1), *[("held", 100)] * 4):  # held again and again until something is paid
             for row in range(rows):
                 if row % hold == 0:
                     actions = np.stack([env.action_space.sample() for _ in range(ENVS)])

@@ -54,6 +54,6 @@ def segment_correlation(r_hat: RewardEnsemble, pairs: Pairs) -> float:
 
 def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Pearson's correlation coefficient; NaN where either is constant or not finite."""
-    if not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if not len(a) or not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])

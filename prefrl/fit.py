@@ -120,9 +120,12 @@ class Fit:
 
     def _update(self, batch: Minibatch) -> Float[Tensor, "6 k"]:
         """One gradient step of every member; sums of loss, accuracy and their weights before it."""
-        steps = self.r_hat.normalised(batch.inputs.flatten(0, 2))
-        rewards = self.r_hat(steps).view(self.r_hat.members, *batch.mask.shape) * batch.mask
-        left, right = rewards.sum(-1).unbind(-1)  # (K, b) undiscounted returns
+        real = batch.mask.flatten().bool()  # what segments are padded with is no step, and no sample of batch norm
+        rewards = torch.zeros(self.r_hat.members, len(real), device=real.device)
+        rewards[:, real] = self.r_hat(self.r_hat.normalised(batch.inputs.flatten(0, 2)[real]))
+        left, right = (
+            rewards.view(self.r_hat.members, *batch.mask.shape).sum(-1).unbind(-1)
+        )  # (K, b) undiscounted returns
         losses = cross_entropy(left, right, batch.mu, self.noise_floor)
         counts = batch.counts.T
         loss = (losses * counts).sum(1) / counts.sum(1).clamp_min(1.0)
@@ -151,8 +154,9 @@ class Fit:
         losses = torch.stack([tally[0] / tally[1], tally[2] / tally[3]])
         if self._losses is None:
             self._losses = losses.clone()
+        before = torch.where(self._losses.isfinite(), self._losses, losses)
         seen = losses.isfinite()  # a small minibatch may leave nothing out
-        self._losses = torch.where(seen, self._losses.nan_to_num() * (1 - SMOOTHING) + losses * SMOOTHING, self._losses)
+        self._losses = torch.where(seen, before * (1 - SMOOTHING) + losses * SMOOTHING, before)
         self.l2 = adapted_l2(self.l2, self._losses[0], self._losses[1])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space_channels_first
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.lookup import did_you_mean, lookup
@@ -97,9 +99,17 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
         UserError: it does not.
     """
     takes = set(inspect.signature(learner_class(name)).parameters) - {"policy", "env", "seed", "device", "self"}
-    for setting in settings:
+    for setting, value in settings.items():
         if setting not in takes:
-            raise UserError(f"learner {name!r} has no setting {setting!r}.{did_you_mean(setting, takes)}")
+            hint = did_you_mean(setting, takes) or f" It has {', '.join(sorted(n for n in takes if n[0] != '_'))}."
+            raise UserError(f"learner {name!r} has no setting {setting!r}.{hint}")
+        if isinstance(value, str) and value.startswith("lin_"):
+            try:
+                float(value.removeprefix("lin_"))
+            except ValueError as error:
+                raise UserError(
+                    f"{setting}={value} is no schedule: write lin_ and a number, such as lin_3e-4."
+                ) from error
 
 
 def plan(vector_steps: int, rollout_steps: int, phases: int) -> list[list[int]]:
@@ -139,6 +149,7 @@ class Learner:
         device: str = "cpu",
         entropy_bonus: float = 0.0,
     ) -> None:
+        check_settings(name, settings)
         self.name, self.progress = name, 0.0
         self.env: VecEnv = Ongoing(env)
         self.normaliser = None
@@ -147,13 +158,16 @@ class Learner:
             self.env = self.normaliser
         algorithm = learner_class(name)
         kwargs: dict[str, Any] = {key: self._schedule(value) for key, value in settings.items()}
-        takes_bonus = "ent_coef" in inspect.signature(algorithm).parameters
-        if entropy_bonus and takes_bonus:
-            kwargs["ent_coef"] = kwargs.get("ent_coef", 0.0) + entropy_bonus
+        own = inspect.signature(algorithm).parameters.get("ent_coef")
+        if entropy_bonus and own is not None:
+            kwargs["ent_coef"] = kwargs.get("ent_coef", own.default) + entropy_bonus
         elif entropy_bonus:
             kwargs |= {"rollout_buffer_class": EntropyBonusBuffer, "rollout_buffer_kwargs": {"ent_coef": entropy_bonus}}
         self.policy_name = "CnnPolicy" if is_image(env.observation_space) else "MlpPolicy"
-        self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
+        with warnings.catch_warnings():  # rollouts are cut anyway, so a last minibatch may be smaller than the others
+            warnings.filterwarnings("ignore", "You have specified a mini-batch size")
+            self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
+        self.rollout_steps = self.model.n_steps
         self.model.set_logger(Logger(folder=None, output_formats=[]))
 
     def _schedule(self, value: Any) -> Any:
@@ -162,11 +176,6 @@ class Learner:
             return value
         start = float(value.removeprefix("lin_"))
         return lambda _: start * (1 - self.progress)
-
-    @property
-    def rollout_steps(self) -> int:
-        """Steps of each environment in a rollout, as configured."""
-        return self.model.n_steps
 
     def explore(self, vector_steps: int) -> None:
         """Act with the policy as it is, learning nothing: the random policy *network* of the paper (appendix A)."""
@@ -188,7 +197,6 @@ class Learner:
         for steps in rollouts:
             if self.model.rollout_buffer.buffer_size != steps:
                 self.model.n_steps = self.model.rollout_buffer.buffer_size = steps
-                self.model.rollout_buffer.reset()
             self.progress = progress()
             self.model.learn(steps * self.env.num_envs, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
         values = self.model.logger.name_to_value
@@ -210,7 +218,8 @@ class Learner:
             rms = self.normaliser.obs_rms
             assert isinstance(rms, RunningMeanStd)
             tensors |= {"observation_mean": torch.as_tensor(rms.mean), "observation_var": torch.as_tensor(rms.var)}
-        about = {"policy": self.policy_name, "policy_kwargs": self.model.policy_kwargs}
+        acting = {k: v for k, v in self.model.policy_kwargs.items() if not k.startswith("optimizer_")}
+        about = {"policy": self.policy_name, "policy_kwargs": acting}
         save_file(tensors, path, {"prefrl": json.dumps(about, default=repr)})
 
 
@@ -234,15 +243,20 @@ class Policy:
                 about = json.loads(file.metadata()["prefrl"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             kind = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy}[about["policy"]]
+            if about["policy"] == "CnnPolicy" and not is_image_space_channels_first(observation_space):
+                observation_space = VecTransposeImage.transpose_space(observation_space)
             self.policy = kind(observation_space, action_space, lambda _: 0.0, **about["policy_kwargs"])
             weights = {n.removeprefix("policy."): t for n, t in tensors.items() if n.startswith("policy.")}
-            missing = self.policy.load_state_dict(weights, strict=False).missing_keys
+            missing, unexpected = self.policy.load_state_dict(weights, strict=False)
+            if unexpected:
+                raise KeyError(unexpected[0])
             here = self.policy.state_dict()
             loaded = {here[name].data_ptr() for name in weights}
             if any(here[name].data_ptr() not in loaded for name in missing):
                 raise KeyError(missing[0])
         except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-            raise UserError(f"{str(path)!r} is not a policy for this environment: {error}") from error
+            said = " ".join(str(error).split())
+            raise UserError(f"{str(path)!r} is not a policy for this environment: {said:.200}.") from error
         self.policy.set_training_mode(False)
         self.mean = tensors["observation_mean"].numpy() if "observation_mean" in tensors else None
         self.std = np.sqrt(tensors["observation_var"].numpy() + 1e-8) if "observation_var" in tensors else None

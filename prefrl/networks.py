@@ -98,7 +98,7 @@ class CNNs(nn.Module):
     def features(self, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "k n f"]:
         """The last hidden layer of each member."""
         maps = self.convolutions(inputs)
-        return self.top.features(maps.view(len(inputs), self.members, -1).transpose(0, 1))
+        return self.top.features(maps.reshape(len(inputs), self.members, -1).transpose(0, 1))
 
     def head(self, features: Float[Tensor, "k n f"]) -> Float[Tensor, "k n"]:
         """The reward that the last layer makes of the features."""

@@ -144,6 +144,9 @@ def as_toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+WORDS = {"True": "true", "False": "false"}  # as Python writes them: a text "False" would be taken for true
+
+
 def name_value(pairs: tuple[str, ...], what: str) -> dict[str, Any]:
     """`("a=1", "b=true")` as `{"a": 1, "b": True}`: values are TOML, or plain words.
 
@@ -155,10 +158,10 @@ def name_value(pairs: tuple[str, ...], what: str) -> dict[str, Any]:
     parsed = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or not name:
+        if not equals or not name or "\n" in pair:
             raise UserError(f"{what} {pair!r} is not of the form name=value, such as learning_rate=1e-4.")
         try:
-            parsed[name] = tomllib.loads(f"value = {value}")["value"]
+            parsed[name] = tomllib.loads(f"value = {WORDS.get(value, value)}")["value"]
         except tomllib.TOMLDecodeError:
             parsed[name] = value
     return parsed

@@ -49,7 +49,8 @@ def uniform(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
 
 def disagreement(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
     """Variance over members of P[left > right]: the paper's rule (section 2.2.4)."""
-    variance: NDArray[np.floating] = predicted_preferences(r_hat, pairs).var(0, correction=0).cpu().numpy()
+    p = predicted_preferences(r_hat, pairs)
+    variance: NDArray[np.floating] = (p - p.mean(0)).square().mean(0).cpu().numpy()
     return variance
 
 
@@ -87,7 +88,7 @@ def coverage_disagreement(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.flo
 
 def _parts(cells: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Steps in parts of at most 4,096, so that images and hidden layers of all of them are never in memory at once."""
-    return np.array_split(cells, -(-len(cells) // 4096))
+    return np.array_split(cells, max(1, -(-len(cells) // 4096)))
 
 
 def _binary_entropy(p: Tensor) -> Tensor:
@@ -98,14 +99,23 @@ def _binary_entropy(p: Tensor) -> Tensor:
 @torch.inference_mode()
 def _features(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "n f"]:
     """Each pair's last hidden layer, averaged over the steps of each segment, of all members and both segments."""
-    cells, index, _ = pairs.steps()
+    cells, index, mask = pairs.steps()
     inputs = (r_hat.inputs(*pairs.recorder.at(part)) for part in _parts(cells))
     hidden = torch.cat([r_hat.hidden_features(r_hat.normalised(part)) for part in inputs], dim=1)  # (K, m, h)
     flat = hidden.transpose(0, 1).flatten(1)  # (m, K h)
     # Parts of 256 segments, so that the (2n, T, K h) gathered features are never all in memory.
-    parts = np.array_split(index.reshape(2 * len(pairs), -1), -(-2 * len(pairs) // 256))
-    segments = torch.cat([flat[torch.from_numpy(part).to(flat.device)].mean(1) for part in parts])
-    return segments.view(len(pairs), -1)
+    weight = mask / mask.sum(-1, keepdims=True)
+    shape = (2 * len(pairs), pairs.segment_steps)
+    parts = max(1, -(-2 * len(pairs) // 256))
+    segments = torch.cat(
+        [
+            torch.einsum("nt,ntf->nf", torch.from_numpy(w).to(flat), flat[torch.from_numpy(i).to(flat.device)])
+            for i, w in zip(
+                np.array_split(index.reshape(shape), parts), np.array_split(weight.reshape(shape), parts), strict=True
+            )
+        ]
+    )
+    return segments.view(len(pairs), 2 * flat.shape[1])
 
 
 def _farthest_first(points: Float[Tensor, "n f"]) -> NDArray[np.floating]:

@@ -151,14 +151,14 @@ class Recorder(VecEnvWrapper):
 
         Args:
             steps: how far back.
-            at_most: return about this many of them, evenly spaced, when there are more.
+            at_most: return no more than this many of them, evenly spaced, where it is a multiple of the environments.
 
         Returns:
             Observations (n, *observation_shape), actions (n, *action_shape) and true rewards (n,).
         """
         rows = self._newest_rows(-(-steps // self.num_envs))
         if at_most is not None:
-            rows = rows[:: max(1, len(rows) * self.num_envs // at_most)]
+            rows = rows[:: max(1, -(-len(rows) * self.num_envs // at_most))]
         cells = (rows[:, None] * self.num_envs + np.arange(self.num_envs)).ravel()
         return (*self.at(cells), self._rewards[rows].reshape(-1))
 

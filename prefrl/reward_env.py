@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.preference import UserError
-from prefrl.reward_model import RewardEnsemble, encoded_size
+from prefrl.reward_model import RewardEnsemble, same_inputs
 
 
 class LearnedReward(VecEnvWrapper):
@@ -88,11 +88,7 @@ class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):
         self.expose_true_reward = expose_true_reward
         for name in ("observation_space", "action_space"):
             mine, theirs = getattr(env, name), getattr(self.r_hat, name)
-            if (
-                type(mine) is not type(theirs)
-                or mine.shape != theirs.shape
-                or encoded_size(mine) != encoded_size(theirs)
-            ):
+            if not same_inputs(mine, theirs):
                 raise UserError(f"the reward model was learned on {name} {theirs}, and this environment has {mine}.")
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:

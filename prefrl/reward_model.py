@@ -26,7 +26,7 @@ from prefrl.preference import UserError
 FORMAT = "1"
 
 
-SMALLEST_IMAGE = 36  # pixels a side that both the reward's and the policy's convolutions need
+SMALLEST_IMAGE = 43  # pixels a side that both the reward's and the policy's convolutions need
 
 
 def is_image(space: spaces.Space[Any]) -> bool:
@@ -49,11 +49,11 @@ def encoded_size(space: spaces.Space[Any]) -> int:
 def encode(space: spaces.Space[Any], batch: NDArray[Any]) -> NDArray[np.float32]:
     """A batch (n, *shape) of a space's elements as float32 (n, d): vectors as they are, choices one-hot."""
     if isinstance(space, spaces.Box | spaces.MultiBinary):
-        return batch.reshape(len(batch), -1).astype(np.float32, copy=False)
+        return batch.reshape(len(batch), encoded_size(space)).astype(np.float32, copy=False)
     if isinstance(space, spaces.Discrete):
         return np.eye(int(space.n), dtype=np.float32)[batch.reshape(-1).astype(np.int64) - int(space.start)]
     if isinstance(space, spaces.MultiDiscrete):
-        choices = batch.reshape(len(batch), -1).astype(np.int64) - space.start.reshape(-1)
+        choices = batch.reshape(len(batch), space.nvec.size).astype(np.int64) - space.start.reshape(-1)
         ends = np.cumsum(space.nvec.reshape(-1))
         hot = np.zeros((len(batch), int(ends[-1])), np.float32)
         np.put_along_axis(hot, choices + ends - space.nvec.reshape(-1), 1.0, axis=1)
@@ -88,6 +88,8 @@ class RewardEnsemble(nn.Module):
         super().__init__()
         if members < 1:
             raise UserError(f"members={members}: a reward ensemble has at least one network.")
+        for space in (observation_space, action_space):
+            _describe(space)
         self.observation_space, self.action_space = observation_space, action_space
         self.members, self.reward_std, self.hidden = members, reward_std, hidden
         self.is_image = is_image(observation_space)
@@ -103,12 +105,14 @@ class RewardEnsemble(nn.Module):
         self.input_mean: Tensor
         self.input_std: Tensor
         self.output_mean: Tensor
+        self.average_std: Tensor
         self.output_std: Tensor
         self.register_buffer("input_mean", torch.zeros(size))
         self.register_buffer("input_std", torch.full((size,), 255.0 if self.is_image else 1.0))
         self.register_buffer("output_mean", torch.zeros(members))
         self.register_buffer("output_std", torch.ones(members))
-        self._experience = RunningMeanStd(shape=(size,))
+        self.register_buffer("average_std", torch.ones(()))
+        self._experience = RunningMeanStd(epsilon=0.0, shape=(size,))  # exact: no made-up first observation
 
     def inputs(self, observations: NDArray[Any], actions: NDArray[Any]) -> Shaped[Tensor, n * features]:
         """Steps as the networks take them, before normalisation.
@@ -144,10 +148,12 @@ class RewardEnsemble(nn.Module):
     @torch.inference_mode()
     def reward(self, observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float32]:
         """r-hat of each step (n,): each member normalised by itself, then averaged (paper, section 2.2.3)."""
-        members = self.member_rewards(observations, actions)
-        normalised = (members - self.output_mean[:, None]) / self.output_std[:, None]
-        reward: NDArray[np.float32] = (normalised.mean(0) * self.reward_std).cpu().numpy()
+        average = self._average(self.member_rewards(observations, actions))
+        reward: NDArray[np.float32] = (average / self.average_std * self.reward_std).cpu().numpy()
         return reward
+
+    def _average(self, rewards: Float[Tensor, "k n"]) -> Float[Tensor, " n"]:
+        return ((rewards - self.output_mean[:, None]) / self.output_std[:, None]).mean(0)
 
     @torch.no_grad()
     def observe(self, observations: NDArray[Any], actions: NDArray[Any]) -> None:
@@ -156,7 +162,7 @@ class RewardEnsemble(nn.Module):
         The first layer absorbs the change of scale (W' = W s'/s, b' = b + W (m' - m)/s), so a reward that explains
         the answers still explains them after the policy has moved on. Images are left as they are.
         """
-        if isinstance(self.network, CNNs):
+        if isinstance(self.network, CNNs) or not len(observations):
             return
         inputs = self.inputs(observations, actions)
         self._experience.update(inputs.double().cpu().numpy())
@@ -176,9 +182,12 @@ class RewardEnsemble(nn.Module):
             centre: False leaves the mean as it is. Where episodes can end early the mean is part of the task: taking
                 it away would make living neither good nor bad.
         """
+        if not len(observations):
+            return
         rewards = self.member_rewards(observations, actions)
         self.output_mean.copy_(rewards.mean(1) if centre else torch.zeros_like(self.output_mean))
-        self.output_std.copy_(rewards.std(1).clamp_min(1e-8))
+        self.output_std.copy_(_deviation(rewards))
+        self.average_std.copy_(_deviation(self._average(rewards)))
 
     def save(self, path: Path, **about: str) -> None:
         """Write weights and normalisation as safetensors; what it is, and `about`, go into the file as JSON."""
@@ -213,15 +222,32 @@ class RewardEnsemble(nn.Module):
             raise UserError(
                 f"{str(path)!r} holds a reward model of format {described.get('format')!r}; this reads {FORMAT!r}."
             )
-        r_hat = cls(
-            _space(described["observation_space"]),
-            _space(described["action_space"]),
-            members=described["members"],
-            reward_std=described["reward_std"],
-            hidden=tuple(described["hidden"]),
-        )
-        r_hat.load_state_dict(state)
+        try:
+            r_hat = cls(
+                _space(described["observation_space"]),
+                _space(described["action_space"]),
+                members=described["members"],
+                reward_std=described["reward_std"],
+                hidden=tuple(described["hidden"]),
+            )
+            r_hat.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            said = " ".join(str(error).split())
+            raise UserError(f"{str(path)!r} is a damaged reward model: {said:.200}.") from error
         return r_hat
+
+
+def same_inputs(left: spaces.Space[Any], right: spaces.Space[Any]) -> bool:
+    """Whether elements of two spaces are encoded alike; bounds, and the precision of vectors, do not matter."""
+    if isinstance(left, spaces.Box) and isinstance(right, spaces.Box):
+        return left.shape == right.shape and is_image(left) == is_image(right)
+    return type(left) is type(right) and _describe(left) == _describe(right)
+
+
+def _deviation(rewards: Float[Tensor, "*k n"]) -> Float[Tensor, "*k"]:
+    """Standard deviations over the last axis; 1 where they are no more than rounding."""
+    std = rewards.std(-1, correction=0)
+    return torch.where(std > 1e-6 * (1 + rewards.mean(-1).abs()), std, torch.ones_like(std))
 
 
 def _describe(space: spaces.Space[Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from prefrl import presets
 from prefrl.fixed_horizon import FixedHorizon
 from prefrl.lookup import did_you_mean
 from prefrl.preference import UserError
-from prefrl.reward_model import is_image
+from prefrl.reward_model import SMALLEST_IMAGE, is_image
 
 MOST_INPUTS = 10_000  # numbers in an observation that a network without convolutions still makes sense of
 
@@ -40,7 +40,7 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     if colon:
         try:
             importlib.import_module(package)
-        except ImportError as error:
+        except (ImportError, ValueError, TypeError) as error:  # the last two: an empty or a relative name
             raise UserError(f"environment {env_id!r}: package {package!r} cannot be imported ({error}).") from error
     if name not in gym.registry:
         load_plugins()
@@ -79,15 +79,20 @@ def make_env(
     find_spec(env_id)
     try:
         env = gym.make(env_id, disable_env_checker=True, **(env_kwargs or {}), **render)
-    except (gym.error.Error, ImportError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:
+        said = " ".join(str(error).split())
         raise UserError(
-            f"environment {env_id!r} cannot be made with {env_kwargs or 'no arguments'}: {error}"
+            f"environment {env_id!r} cannot be made with {env_kwargs or 'no arguments'}: {said:.200}."
         ) from error
     if fixed_horizon:
         env = FixedHorizon(env)
     obs, act = env.observation_space, env.action_space
     if not isinstance(act, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise UserError(f"{env_id} has actions {act}: they must be Box, Discrete, MultiDiscrete or MultiBinary.")
+    if np.any(getattr(act, "start", 0)):
+        raise UserError(
+            f"{env_id} has actions {act}: they must count from 0, as the learners do; wrap it so that they do."
+        )
     if is_image(obs):
         return env
     if not (isinstance(obs, spaces.Box) and len(obs.shape) == 1):
@@ -101,7 +106,7 @@ def make_env(
         if size > MOST_INPUTS:
             raise UserError(
                 f"{env_id} has observations {obs}, {size} numbers and not an image: wrap it so that it shows an image "
-                f"alone (uint8, 36 x 36 or more) or at most {MOST_INPUTS} numbers."
+                f"alone (uint8, {SMALLEST_IMAGE} x {SMALLEST_IMAGE} or more) or at most {MOST_INPUTS} numbers."
             )
         env = gym.wrappers.FlattenObservation(env)
         obs = env.observation_space
@@ -139,13 +144,15 @@ def make_vec_env(
     if backend == "envpool" and fixed_horizon:
         raise UserError("a fixed horizon needs backend gymnasium: EnvPool resets what ends by itself.")
     if backend != "gymnasium" and not fixed_horizon:
-        if str(spec.entry_point).startswith("gymnasium.envs.mujoco") and (pool := _envpool(spec.id, backend)):
+        pool = _envpool(spec.id, backend) if str(spec.entry_point).startswith("gymnasium.envs.mujoco") else None
+        # EnvPool spells some arguments otherwise: what it does not know, Gymnasium's class may.
+        if pool and (backend == "envpool" or kwargs.keys() <= set(EnvPoolVecEnv.arguments(pool, spec.id))):
             return EnvPoolVecEnv(pool, spec.id, n_envs, seed, kwargs)
         if spec.vector_entry_point is not None and (venv := _own_vector_env(spec, n_envs, kwargs, backend)):
             return GymnasiumVecEnv(venv, seed)
         if backend == "envpool":
             raise UserError(f"there is no fast backend for {env_id!r} here: use backend auto or gymnasium.")
-    limits = first_limits(spec.max_episode_steps, n_envs).tolist()
+    limits = first_limits(kwargs.get("max_episode_steps", spec.max_episode_steps), n_envs).tolist()
     env = DummyVecEnv([partial(_make_one, env_id, kwargs, fixed_horizon, limit) for limit in limits])
     env.seed(seed)
     return env
@@ -255,7 +262,9 @@ class FirstEpisodeLimit(gym.Wrapper[Any, Any, Any, Any]):
         """One step; the one at the limit ends the episode."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._left -= 1
-        if self._left == 0 and not (terminated or truncated):
+        if terminated or truncated:
+            self._left = 0
+        elif self._left == 0:
             truncated, info = True, {**info, "cut_short": True}
         return observation, reward, terminated, truncated, info
 
@@ -281,7 +290,8 @@ class _ArrayVecEnv(VecEnv):
     def _cut_short(self, dones: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which environments' first episodes are cut at this step, the next of all; (n_envs,)."""
         self._clock += 1
-        cut: NDArray[np.bool_] = (self._limits == self._clock) & ~dones
+        self._limits[dones] = 0  # the first episode is over
+        cut: NDArray[np.bool_] = self._limits == self._clock
         return cut
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
@@ -372,7 +382,7 @@ class GymnasiumVecEnv(_ArrayVecEnv):
         self.venv.close()
 
     def _as_told(self, observations: NDArray[Any]) -> NDArray[Any]:
-        return observations if self._pixels else observations.astype(np.float32)
+        return observations.astype(np.uint8 if self._pixels else np.float32)
 
 
 class EnvPoolVecEnv(_ArrayVecEnv):
@@ -384,12 +394,15 @@ class EnvPoolVecEnv(_ArrayVecEnv):
     """
 
     def __init__(self, envpool: Any, env_id: str, n_envs: int, seed: int, env_kwargs: dict[str, Any]) -> None:
-        known = envpool.make_spec(env_id).config._fields
+        known = self.arguments(envpool, env_id)
         for name in env_kwargs:
             if name not in known:
                 raise UserError(f"{env_id} does not take {name!r}.{did_you_mean(name, known)}")
         # Gymnasium's seeding of environment i is seed + i; EnvPool does the same from the one seed.
-        self.pool = envpool.make(env_id, env_type="gymnasium", num_envs=n_envs, seed=seed, **env_kwargs)
+        try:
+            self.pool = envpool.make(env_id, env_type="gymnasium", num_envs=n_envs, seed=seed, **env_kwargs)
+        except TypeError as error:  # its message is a page of C++ types
+            raise UserError(f"{env_id} cannot be made with {env_kwargs}: a value is of the wrong type.") from error
         self._action_dtype = self.pool.action_space.dtype
         action = self.pool.action_space
         super().__init__(
@@ -399,6 +412,22 @@ class EnvPoolVecEnv(_ArrayVecEnv):
             int(self.pool.config["max_episode_steps"]),
         )
         self._actions: NDArray[Any] = np.zeros((n_envs, *action.shape), self._action_dtype)
+
+    @staticmethod
+    def arguments(envpool: Any, env_id: str) -> list[str]:
+        """Arguments of the environment, without those of the pool."""
+        pools = [
+            "num_envs",
+            "batch_size",
+            "num_threads",
+            "max_num_players",
+            "thread_affinity_offset",
+            "base_path",
+            "seed",
+            "env_seed",
+        ]
+        pools += ["gym_reset_return_info", "frame_stack", "post_constraint"]
+        return [name for name in envpool.make_spec(env_id).config._fields if name not in pools]
 
     def reset(self) -> NDArray[np.float32]:
         """Begin a new episode everywhere; observations (n_envs, d)."""

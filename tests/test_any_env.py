@@ -4,6 +4,7 @@ import re
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from helpers import CounterEnv, counters, sentence
+from helpers import AnyEnv, CounterEnv, counters, sentence, vector_of
 from numpy.typing import NDArray
 from scipy.stats import chisquare
 
@@ -25,7 +26,7 @@ from prefrl.preference import Preference, Query, Segment, UserError
 from prefrl.recorder import Recorder
 from prefrl.reward_model import RewardEnsemble
 from prefrl.runlog import is_finished
-from prefrl.vector import make_env
+from prefrl.vector import make_env, make_vec_env
 
 LEVEL = 1e-3  # of the statistical tests
 
@@ -238,6 +239,18 @@ def test_images_that_the_convolutions_do_not_take_are_flattened(space: spaces.Bo
     register(name, NothingEnv, observation_space=space, action_space=spaces.Discrete(2))
     shown = make_env(any_id(name)).observation_space
     assert (shown.shape, shown.dtype) == ((np.prod(space.shape),), np.float32)
+
+
+def test_a_vector_class_whose_observations_have_to_be_flattened_is_left_alone() -> None:
+    gym.register(
+        any_id("tables"),
+        partial(AnyEnv, box(2, 2), spaces.Discrete(3)),
+        vector_entry_point=partial(vector_of, space=box(2, 2)),
+    )
+    env = make_vec_env(any_id("tables"), 2, 0)
+    observations = env.reset()
+    assert isinstance(observations, np.ndarray)
+    assert observations.shape == (2, 4)
 
 
 def test_windows_that_an_early_end_cut_short_are_drawn_as_often_as_they_happen() -> None:
