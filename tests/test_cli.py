@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
 from prefrl.cli import main
@@ -33,13 +34,27 @@ WRONG = {
     "steps that do not divide": (["train", "--steps", "100001", "--n-envs", "32"], "ask for 100000 or 100032"),
     "segment longer than an episode": (["train", "--env", "Pendulum-v1", "--segment-steps", "300"], "200 or fewer"),
     "exploring all the time": (["baseline", "--steps", "3200", "--explore-steps", "3200"], "below steps=3200"),
-    "unsupported observations": (["train", "--env", "FrozenLake-v1"], "must be a vector"),
+    "unsupported observations": (["train", "--env", "Letters-v0"], "do not flatten into a vector"),
     "noise that is no share": (["train", "--noise-floor", "1.5"], "between 0 and 1"),
     "no CUDA": (["train", "--device", "cuda"], "use auto or cpu"),
     "unknown device": (["train", "--device", "tpu"], "auto, cpu or cuda"),
     "plot of nothing": (["plot", "no-such-folder"], "give folders that `prefrl train` made"),
     "unknown list": (["envs", "zzzz"], "no environment's id contains 'zzzz'"),
 }
+
+
+class Letters(gym.Env):
+    """Shows sequences of any length, which no network here reads."""
+
+    observation_space = gym.spaces.Sequence(gym.spaces.Discrete(26))
+    action_space = gym.spaces.Discrete(2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _environment():
+    gym.register("Letters-v0", Letters, max_episode_steps=10)
+    yield
+    del gym.registry["Letters-v0"]
 
 
 @pytest.fixture(autouse=True)
