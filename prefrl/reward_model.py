@@ -33,7 +33,10 @@ def is_image(space: spaces.Space[Any]) -> bool:
     """Whether observations are pixels for a convolution: uint8, height x width x channels or channels first."""
     if not (isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8):
         return False
-    return sorted(space.shape)[1] >= SMALLEST_IMAGE
+    if space.low.min() != 0 or space.high.max() != 255:
+        return False
+    first, middle, last = space.shape
+    return middle >= SMALLEST_IMAGE and min(first, last) < SMALLEST_IMAGE <= max(first, last)
 
 
 def channels_first(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -80,7 +80,8 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         try:
             with log.part("learn"):
                 learner.explore(cfg.explore_steps // cfg.n_envs)
-            seen = 0
+            asked = answered = seen = 0
+            labelling_seconds = 0.0
             episodes: list[Episode] = []
             for phase, (rollouts, count) in enumerate(zip(phases, labels, strict=True)):
                 with log.part("ask"):  # keep the pairs worth asking (section 2.2.4); of an unfitted r-hat, any
@@ -102,11 +103,14 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                 with log.part("learn"):  # the policy improves on r-hat (section 2.2.1)
                     measures = learner.learn(rollouts, progress=lambda: env.steps / cfg.steps)
                 with log.part("log"):
-                    episodes, spent = env.pop_episodes(), store.counts()
+                    asked += len(queries)
+                    answered += sum(answer.mu is not None for answer in answers)
+                    labelling_seconds += sum(answer.seconds for answer in answers)
+                    episodes = env.pop_episodes()
                     row = {
-                        "labels_asked": spent.asked,
-                        "labels_answered": spent.answered,
-                        "labelling_seconds": spent.seconds,
+                        "labels_asked": asked,
+                        "labels_answered": answered,
+                        "labelling_seconds": labelling_seconds,
                         "true_return": mean_true_return(episodes),
                         "learned_return": paid.pop_mean_return(),
                         "correlation": segment_correlation(r_hat, env.pairs(50, cfg.segment_steps, eval_rng)),
@@ -116,7 +120,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                         "l2": report.l2,
                     }
                     log.write(env.steps, row | measures)
-                    progress.update(env.steps, spent.answered, mean_true_return(episodes))
+                    progress.update(env.steps, answered, mean_true_return(episodes))
             log.finish()
         finally:  # what has been learned is kept, whatever stopped the run
             r_hat.save(log.folder / "reward.safetensors", env=cfg.env)

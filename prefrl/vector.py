@@ -89,6 +89,16 @@ def make_env(
     obs, act = env.observation_space, env.action_space
     if not isinstance(act, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise UserError(f"{env_id} has actions {act}: they must be Box, Discrete, MultiDiscrete or MultiBinary.")
+    if isinstance(act, spaces.Box):
+        if not (np.isfinite(act.low).all() and np.isfinite(act.high).all()):
+            raise UserError(f"{env_id} has actions {act}: they need finite bounds, so wrap it to give them some.")
+        if not np.issubdtype(act.dtype, np.floating):  # learners act in real numbers
+            whole = act.dtype
+            real = spaces.Box(act.low.astype(np.float32), act.high.astype(np.float32), act.shape, np.float32)
+            env = gym.wrappers.TransformAction(env, lambda a: np.rint(a).astype(whole), real)
+    elif len(act.shape or ()) > 1:
+        table = " ".join(str(act).split())
+        raise UserError(f"{env_id} has actions {table}, a table: the learners take a row, so wrap it to flatten them.")
     if np.any(getattr(act, "start", 0)):
         raise UserError(
             f"{env_id} has actions {act}: they must count from 0, as the learners do; wrap it so that they do."
@@ -98,6 +108,8 @@ def make_env(
     if not (isinstance(obs, spaces.Box) and len(obs.shape) == 1):
         try:
             size = spaces.flatdim(obs)
+            if _has_text(obs):
+                raise ValueError("text is not read here")
         except (NotImplementedError, ValueError) as error:
             raise UserError(
                 f"{env_id} has observations {obs}, which do not flatten into a vector ({error}): wrap it so that it "
@@ -173,7 +185,9 @@ def _own_vector_env(
     """
     try:
         venv: VectorEnv[Any, Any, Any] = gym.make_vec(spec, n_envs, vectorization_mode="vector_entry_point", **kwargs)
-        if venv.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:
+        shown = venv.single_observation_space
+        plain = is_image(shown) or (isinstance(shown, spaces.Box) and len(shown.shape) == 1)
+        if plain and venv.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:
             return venv
         venv.close()
         return None
@@ -194,6 +208,13 @@ def _envpool(env_id: str, backend: str) -> Any:
             raise UserError('backend envpool needs the package envpool: pip install "prefrl[fast]".') from error
         return None
     return envpool if env_id in envpool.list_all_envs() else None
+
+
+def _has_text(space: spaces.Space[Any]) -> bool:
+    """Whether a space is text, or has some in it."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return any(_has_text(part) for part in (space.values() if isinstance(space, spaces.Dict) else space))
+    return isinstance(space, spaces.Text)
 
 
 def _float32(box: spaces.Box) -> spaces.Box:
@@ -229,7 +250,9 @@ def list_environments(match: str = "") -> str:
 def _metadata(spec: gym.envs.registration.EnvSpec) -> dict[str, Any]:
     """The metadata of an environment's class, without making one; empty where its package is not installed."""
     try:
-        entry = gym.envs.registration.load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else None
+        entry = spec.entry_point
+        if isinstance(entry, str):
+            entry = gym.envs.registration.load_env_creator(entry)
     except (ImportError, AttributeError):
         return {}
     return dict(getattr(entry, "metadata", None) or {})
