@@ -250,7 +250,7 @@ def list_environments(match: str = "") -> str:
 def _metadata(spec: gym.envs.registration.EnvSpec) -> dict[str, Any]:
     """The metadata of an environment's class, without making one; empty where its package is not installed."""
     try:
-        entry = spec.entry_point
+        entry: Any = spec.entry_point
         if isinstance(entry, str):
             entry = gym.envs.registration.load_env_creator(entry)
     except (ImportError, AttributeError):
