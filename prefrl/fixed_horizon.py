@@ -41,7 +41,9 @@ class FixedHorizon(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         limit = env.spec.max_episode_steps if env.spec else None
         wanted = limit if horizon is None else horizon
         if wanted is None:
-            raise UserError(f"{name} has no time limit to take as its fixed horizon: say how many steps it should be.")
+            raise UserError(
+                f"{name} has no time limit to be its fixed horizon: make it with one, such as max_episode_steps=200."
+            )
         if wanted < 1 or (limit is not None and wanted > limit):
             raise UserError(
                 f"a fixed horizon of {wanted} steps does not fit {name}: ask for 1 to {limit or 'as many as you like'}."
