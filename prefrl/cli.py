@@ -26,6 +26,22 @@ class PlotConfig:
 
 
 @dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure saved reward models against the true reward, on fresh behaviour of each run's own policy."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or folders that hold run folders."""
+    steps: int = 10_000
+    """Environment steps of fresh behaviour."""
+    pairs: int = 1_000
+    """Pairs of segments drawn from it."""
+    seed: int = 0
+    """Seeds behaviour and pairs."""
+    out: Path | None = None
+    """Write the measures as CSV here too, a row for each run."""
+
+
+@dataclass(frozen=True)
 class EnvsConfig:
     """List the environments that can be asked for by id, with horizon, segment length and reward."""
 
@@ -65,6 +81,30 @@ def _plot(config: PlotConfig) -> None:
     print(config.out)
 
 
+def _evaluate(config: EvaluateConfig) -> None:
+    import csv
+
+    from prefrl.compare import find_runs
+    from prefrl.evaluate import evaluate_run
+    from prefrl.plots import measures_table
+    from prefrl.saved import load_run
+
+    if config.out is not None and not config.out.parent.is_dir():
+        raise UserError(
+            f"cannot write {str(config.out)!r}: there is no folder {str(config.out.parent)!r}; make it first."
+        )
+    measured = {
+        str(run): evaluate_run(load_run(run), config.steps, config.pairs, seed=config.seed).measures
+        for run in find_runs(config.runs)
+    }
+    print(measures_table(measured))
+    if config.out is not None:
+        with config.out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["run", *next(iter(measured.values()))], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({"run": run, **measures} for run, measures in measured.items())
+
+
 def _envs(config: EnvsConfig) -> None:
     from prefrl.vector import list_environments
 
@@ -80,6 +120,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
     "baseline": (BaselineConfig, _baseline),
     "compare": (CompareConfig, _compare),
     "plot": (PlotConfig, _plot),
+    "evaluate": (EvaluateConfig, _evaluate),
     "envs": (EnvsConfig, _envs),
     "check": (CheckConfig, _check),
 }

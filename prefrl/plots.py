@@ -172,6 +172,21 @@ def result_table(rows: Iterable[Result], confidence: float = 0.95) -> str:
     )
 
 
+def measures_table(runs: Mapping[str, Mapping[str, float]]) -> str:
+    """Measures of each run as a Markdown table, a row for each measure and a column for each run."""
+    names = list(next(iter(runs.values())))
+    header = ["measure", *(run.replace("|", "\\|") for run in runs)]
+    cells = [[name, *(_number(of[name], 3) for of in runs.values())] for name in names]
+    widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(
+        "| "
+        + " | ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        + " |"
+        for row in [header, rule, *cells]
+    )
+
+
 def _pad(cell: str, column: int, widths: Sequence[int]) -> str:
     return cell.ljust(widths[column]) if column < 2 else cell.rjust(widths[column])
 
