@@ -20,8 +20,17 @@ from pathlib import Path
 import numpy as np
 
 from prefrl.baseline import run_baseline
-from prefrl.config import BaselineConfig, CompareConfig, PreferenceConfig, TrainConfig, from_toml
-from prefrl.plots import TRUE_REWARD, Result, learning_curves, result_table
+from prefrl.config import (
+    TRUE_REWARD,
+    BaselineConfig,
+    CompareConfig,
+    PreferenceConfig,
+    TrainConfig,
+    arm_name,
+    from_toml,
+    slug,
+)
+from prefrl.plots import Result, learning_curves, result_table
 from prefrl.preference import UserError
 from prefrl.resolve import resolve
 from prefrl.run import train
@@ -61,7 +70,7 @@ def run_comparison(config: CompareConfig, quiet: bool = False) -> list[Outcome]:
     Raises:
         UserError: a run cannot be done as asked, or a folder in the way holds another run.
     """
-    folder = config.out or Path("runs/compare") / config.env.replace("/", "-").replace(":", "-")
+    folder = config.out or Path("runs/compare") / slug(config.env)
     runs = plan_runs(config, folder)
     unfinished = [run for run in runs if not is_done(run)]
     for run in unfinished:
@@ -84,6 +93,8 @@ def plan_runs(config: CompareConfig, folder: Path) -> list[BaselineConfig]:
     """
     if not config.labels or config.seeds < 1 or config.jobs < 1:
         raise UserError("compare needs at least one label budget, one seed and one job at a time.")
+    if config.arm is not None:
+        raise UserError("compare names its arms itself, after their labels: leave out --arm, or use `prefrl sweep`.")
     shared = {field.name: getattr(config, field.name) for field in fields(PreferenceConfig)}
     first = TrainConfig(**{**shared, "labels": config.labels[0], "out": folder / "not-there-yet"})
     explore_steps = resolve(first).explore_steps
@@ -216,7 +227,7 @@ def read_outcome(folder: Path) -> Outcome:
     steps, returns = np.array(measured).T
     return Outcome(
         task=config.env,
-        arm=f"{config.labels} labels" if isinstance(config, TrainConfig) else TRUE_REWARD,
+        arm=arm_name(config),
         seed=config.seed,
         curve=(steps, returns),
         seconds=read_table(folder / "timing.csv")["seconds"][-1],

@@ -12,7 +12,7 @@ import gymnasium as gym
 import torch
 
 from prefrl import presets
-from prefrl.config import BaselineConfig, TrainConfig
+from prefrl.config import BaselineConfig, TrainConfig, folder_name, slug
 from prefrl.labelers import LABELERS
 from prefrl.labelers.oracle import parse_teacher
 from prefrl.learners import check_settings, learner_class
@@ -63,7 +63,7 @@ def resolve(config: C) -> C:
     }
     if isinstance(config, TrainConfig):
         known["segment_steps"] = segment_steps
-        _check_reward_from(config, env)
+        known["reward_from"] = _reward_from(config, env)
         _check_names(config)
         _check_labels(config, segment_steps, env.horizon, known["explore_steps"], n_envs)
     _check_folder(known["out"])
@@ -144,24 +144,30 @@ def _check_names(config: TrainConfig) -> None:
         parse_teacher(teacher)
 
 
-def _check_reward_from(config: TrainConfig, env: _Environment) -> None:
-    """A finished reward is there, fits the environment, and comes with no labels; without one there are labels."""
+def _reward_from(config: TrainConfig, env: _Environment) -> Path | None:
+    """The folder of a finished reward, which is there, fits the environment, and comes with no labels.
+
+    Raises:
+        UserError: it is not, or does not; or there is none, and no labels either.
+    """
     if config.reward_from is None:
         if not config.labels:
             raise UserError("labels=0 leaves nothing to learn a reward from: ask for one or more, or give reward_from.")
-        return
+        return None
     if config.labels:
         raise UserError(
             f"reward_from={str(config.reward_from)!r} pays a finished reward and asks nothing, and labels="
             f"{config.labels} asks: set labels to 0."
         )
-    r_hat = RewardEnsemble.load(config.reward_from / "reward.safetensors")
+    folder = Path(str(config.reward_from).replace("{env}", slug(config.env)).replace("{seed}", str(config.seed)))
+    r_hat = RewardEnsemble.load(folder / "reward.safetensors")
     for here, theirs in zip(env.spaces, (r_hat.observation_space, r_hat.action_space), strict=True):
         if not same_inputs(here, theirs):
             raise UserError(
-                f"the reward of {str(config.reward_from)!r} was learned on {' '.join(str(theirs).split())}, and "
-                f"{config.env} has {' '.join(str(here).split())}: give a run on the same environment."
+                f"the reward of {str(folder)!r} was learned on {' '.join(str(theirs).split()):.120}, and {config.env} has "
+                f"{' '.join(str(here).split()):.120}: give a run on the same environment."
             )
+    return folder
 
 
 def _check_labels(
@@ -214,8 +220,7 @@ def _divisor(steps: int, most: int) -> int:
 
 
 def _folder(config: BaselineConfig) -> Path:
-    arm = f"labels{config.labels}" if isinstance(config, TrainConfig) else "true-reward"
-    return Path("runs") / config.env.replace("/", "-").replace(":", "-") / f"{arm}-seed{config.seed}"
+    return Path("runs") / slug(config.env) / folder_name(config)
 
 
 def _check_folder(folder: Path) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -288,6 +289,31 @@ def test_a_known_reward_is_recovered_from_noiseless_answers(name: str) -> None:
     right_answers = np.mean((left > right) == [p.mu == 1 for p in unseen])
     assert right_answers > 0.95, report
     assert abs(report.held_out_accuracy - right_answers) < 0.05  # what the fit says of itself is true
+
+
+def test_targets_by_hand() -> None:
+    """Half the squared distances of both returns from the true ones, which are brought to unit deviation."""
+    r_hat = linear(2, members=2, weights=[2.0, -1.0], bias=0.25)
+    fit = make_fit(r_hat, segment_steps=2, learning_rate=0.0, batch=8, l2=0.0, objective="target")
+    left, right = segment([[1.0, 0.0], [0.0, 1.0]]), segment([[0.5, 0.5]])
+    left, right = (dataclasses.replace(s, rewards=np.full(len(s), 3.0)) for s in (left, right))
+    fit.add([Preference(Query(left, right), 0.0, "someone", 0.0)] * 20)
+    deviation = 1.5  # of 6 and 3
+    loss = ((1.5 - 6 / deviation) ** 2 + (0.75 - 3 / deviation) ** 2) / 2
+    report = fit.run(3)
+    assert report.train_loss == pytest.approx(loss, rel=1e-5)
+    assert report.held_out_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_known_reward_is_recovered_from_its_values() -> None:
+    reward = reward_of("linear")
+    r_hat = RewardEnsemble(spaces.Box(-9, 9, (3,), np.float32), ACTION, 2, generator=torch.Generator().manual_seed(0))
+    fit = make_fit(r_hat, segment_steps=10, objective="target")
+    answers = experience(reward, 300, seed=0)
+    fit.add([dataclasses.replace(a, mu=1.0) for a in answers])  # the answers are not what is fitted to
+    fit.run(1500)
+    fresh = [side for a in experience(reward, 100, seed=1) for side in (a.query.left, a.query.right)]
+    assert np.corrcoef(returns(r_hat, fresh), [s.rewards.sum() for s in fresh])[0, 1] > 0.95
 
 
 def test_two_fits_in_a_row_are_one_long_fit() -> None:
