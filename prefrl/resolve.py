@@ -164,8 +164,8 @@ def _reward_from(config: TrainConfig, env: _Environment) -> Path | None:
     for here, theirs in zip(env.spaces, (r_hat.observation_space, r_hat.action_space), strict=True):
         if not same_inputs(here, theirs):
             raise UserError(
-                f"the reward of {str(folder)!r} was learned on {' '.join(str(theirs).split()):.120}, and {config.env} has "
-                f"{' '.join(str(here).split()):.120}: give a run on the same environment."
+                f"the reward of {str(folder)!r} was learned on {' '.join(str(theirs).split()):.120}, and "
+                f"{config.env} has {' '.join(str(here).split()):.120}: give a run on the same environment."
             )
     return folder
 
