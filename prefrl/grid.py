@@ -128,9 +128,13 @@ def _combinations(top: Values, block: Values, source: str) -> Iterator[tuple[dic
 
 def _job(run: Values, lists: Collection[str], folder: Path, source: str) -> Job:
     """The run, checked, with its arm and its folder."""
-    for name in ("cpus", "gpus"):
-        if isinstance(run[name], bool) or not isinstance(run[name], int | float) or not 0 <= run[name] < math.inf:
-            raise UserError(f"{source} sets {name} = {run[name]!r}: it takes a number that is not negative.")
+    for name, least in (("cpus", "more than 0"), ("gpus", "0 or more")):
+        amount = run[name]
+        is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
+        if not (
+            is_number and 0 <= amount < math.inf and (amount < 1 or amount % 1 == 0) and (amount or name == "gpus")
+        ):
+            raise UserError(f"{source} sets {name} = {amount!r}: it takes a share of one, or a whole number, {least}.")
     values = {name: value for name, value in run.items() if name not in BESIDES and value is not None}
     config = from_values(KINDS[run["command"]], values, source)
     said = {"env", "seed", "arm"} | (set() if config.arm else {"labels"})
