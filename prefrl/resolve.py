@@ -152,7 +152,7 @@ def _reward_from(config: TrainConfig, env: _Environment) -> Path | None:
     """
     if config.reward_from is None:
         if not config.labels:
-            raise UserError("labels=0 leaves nothing to learn a reward from: ask for one or more, or give reward_from.")
+            raise UserError("labels=0 must be more than zero, unless reward_from pays a finished reward.")
         return None
     if config.labels:
         raise UserError(
