@@ -298,19 +298,10 @@ def paper_end(curve: Curve, furthest: float) -> float:
 
 def comparison_table(compared: Sequence[Compared]) -> str:
     """The comparison as Markdown."""
-    table = [("task", "arm", "ours", "paper, same step", "", "paper, its end", "")]
-    table += [
-        (
-            panel_of(c.task),
-            c.arm,
-            f"{c.ours:z,.4g}",
-            f"{c.here:z,.4g}",
-            c.verdict(c.here),
-            f"{c.end:z,.4g}",
-            c.verdict(c.end),
-        )
-        for c in compared
-    ]
+    table = [("task", "arm", "ours", "paper, same step", "ours is", "paper, its end", "ours is")]
+    for c in compared:
+        here, end = (("-" if math.isnan(x) else f"{x:z,.4g}", c.verdict(x)) for x in (c.here, c.end))
+        table.append((panel_of(c.task), c.arm, f"{c.ours:z,.4g}", *here, *end))
     return markdown(table, text=2)
 
 

@@ -71,6 +71,20 @@ class SweepConfig:
 
 
 @dataclass(frozen=True)
+class ReportConfig:
+    """Write runs as one page, without server or network: curves, questions and answers, how far to trust the reward."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or folders that hold run folders."""
+    out: Path = Path("report.html")
+    """The page."""
+    clips: int = 12
+    """Questions of each run that are shown with both segments."""
+    steps: int = 10_000
+    """Environment steps of fresh behaviour that each reward model is judged on."""
+
+
+@dataclass(frozen=True)
 class EnvsConfig:
     """List the environments that can be asked for by id, with horizon, segment length and reward."""
 
@@ -153,6 +167,13 @@ def _sweep(config: SweepConfig) -> int:
     return 1 if failed else 0
 
 
+def _report(config: ReportConfig) -> None:
+    from prefrl.report import write_page
+
+    write_page(config.runs, config.out, config.clips, config.steps)
+    print(config.out)
+
+
 def _envs(config: EnvsConfig) -> None:
     from prefrl.vector import list_environments
 
@@ -170,6 +191,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
     "sweep": (SweepConfig, _sweep),
     "plot": (PlotConfig, _plot),
     "evaluate": (EvaluateConfig, _evaluate),
+    "report": (ReportConfig, _report),
     "envs": (EnvsConfig, _envs),
     "check": (CheckConfig, _check),
 }
