@@ -18,6 +18,7 @@ from prefrl.labelers import make_labeler
 from prefrl.learners import Learner, plan
 from prefrl.lookup import lookup
 from prefrl.presets import name_value
+from prefrl.process import for_small_networks
 from prefrl.queries import STRATEGIES, select, uniform
 from prefrl.recorder import SAMPLE, Episode, Recorder
 from prefrl.resolve import resolve
@@ -45,7 +46,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
     cfg = resolve(config)
     assert cfg.n_envs and cfg.segment_steps and cfg.reward_std and cfg.keep_steps and cfg.batch and cfg.fit_updates
     assert cfg.explore_steps is not None and cfg.initial_epochs and cfg.initial_labels is not None
-    torch.set_num_threads(1)  # small networks: a second thread costs far more than it gives
+    for_small_networks()
     ask_rng, fit_rng, eval_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(cfg.seed).spawn(3))
 
     with (
@@ -63,9 +64,9 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         if cfg.reward_from:
             r_hat = RewardEnsemble.load(cfg.reward_from / "reward.safetensors")
         r_hat.to(cfg.device)
-        paid = LearnedReward(env, r_hat)  # the learner never sees the true reward
+        paid = LearnedReward(env, r_hat, late=True)  # the learner never sees the true reward
         settings = name_value(cfg.set, "learner setting")
-        learner = Learner(cfg.learner, paid, settings, cfg.seed, cfg.device, cfg.entropy_bonus or 0.0)
+        learner = Learner(cfg.learner, paid, settings, cfg.seed, cfg.device, cfg.entropy_bonus or 0.0, paid.due)
         fit = Fit(
             r_hat,
             fit_rng,

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
-    "words and formulas": "preference bradley_terry schedules config grid presets lookup stats measures",
+    "words and formulas": "preference bradley_terry schedules config grid presets lookup process stats measures",
     "parts": "ring fixed_horizon recorder store networks reward_model answers clips "
     "labelers labelers.oracle labelers.human labelers.judge",
     "verbs": "fit queries reward_env learners vector evaluate runlog resolve saved",
