@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from prefrl.config import TrainConfig, arm_name, to_toml
 from prefrl.evaluate import Evaluation, evaluate_run
 from prefrl.plots import AXIS, GRID, INK, MUTED, PALETTE, curves_figure
 from prefrl.preference import Preference, Segment, UserError
+from prefrl.presets import name_value
 from prefrl.saved import SavedRun, load_run
 
 if TYPE_CHECKING:
@@ -195,7 +197,7 @@ def _predicted(run: SavedRun, answer: Preference) -> float:
     return float(probability(left, right, floor=0.0).mean())
 
 
-def _sides(run: SavedRun, segments: Sequence[Segment], draw: Any) -> tuple[Side, ...]:
+def _sides(run: SavedRun, segments: Sequence[Segment], draw: Callable[[Segment], str]) -> tuple[Side, ...]:
     learned = [run.r_hat.reward(s.observations, s.actions).astype(np.float64) for s in segments]
     true = [s.rewards for s in segments]
     return tuple(
@@ -212,20 +214,18 @@ def _line(values: NDArray[np.float64], both: Sequence[NDArray[np.float64]]) -> s
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
 
 
-def _clip_maker(run: SavedRun) -> Any:
+def _clip_maker(run: SavedRun) -> Callable[[Segment], str]:
     """What turns a segment into an animated picture, or into nothing where it cannot be drawn."""
     try:
-        from prefrl.clips import Artist, film, frame_rate
-    except ImportError:
+        clips: Any = import_module("prefrl.clips")
+    except ImportError:  # lines of reward alone
         return lambda segment: ""
-    from prefrl.presets import name_value
-
-    artist = Artist(run.config.env, name_value(run.config.env_kwargs or (), "environment argument"))
+    artist = clips.Artist(run.config.env, name_value(run.config.env_kwargs or (), "environment argument"))
 
     def draw(segment: Segment) -> str:
         with suppress(UserError):
             frames = artist.frames(segment)[:, ::2, ::2]
-            data = film(frames, frame_rate(run.config.env, len(segment)), ".webp")
+            data = clips.film(frames, clips.frame_rate(run.config.env, len(segment)), ".webp")
             return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
         return ""
 
