@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import figure2, figure3, figure5, figure6, hacking, loop, question, questions, teachers, tuning
+from prefrl.batch import run_one
 from prefrl.compare import Outcome
 from prefrl.config import TrainConfig, arm_name
 from prefrl.preference import UserError
@@ -149,6 +150,36 @@ def test_claims_say_how_it_turned_out():
     assert (first, yes) == ("700 labels reach 0.96 of the true reward's result; hoped for 0.95.", True)
     assert "on 0 of 1 tasks (none)" in second
     assert not no
+
+
+def test_hacking_shows_what_the_reward_model_says_and_takes_finished_rewards_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(question, "HERE", tmp_path)
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "random_actions.csv").write_text("task,true_return\nPendulum-v1,-2500\n")
+    top = (
+        'out = "runs"\nenv = "Pendulum-v1"\nsteps = 4_000\nphases = 4\nsegment_steps = 10\nn_envs = 4\n'
+        'set = ["n_steps=100"]\ntensorboard = false\ninitial_epochs = 2\nseed = 7\n'
+    )
+    frozen = '[[grid]]\narm = "frozen reward"\nlabels = 20\nfreeze_reward_at = 0.25\n'
+    fresh = '[[grid]]\narm = "fresh"\nlabels = 0\nreward_from = "runs/{env}/frozen-reward-seed{seed}"\n'
+    for name, block in (("hacking", f'{frozen}[[grid]]\ncommand = "baseline"\n'), ("transfer", fresh)):
+        (tmp_path / "grids" / f"{name}.toml").write_text(top + block)
+    for job, _ in hacking.QUESTION.planned().values():  # transfer comes after what it needs
+        run_one(job.config)
+    assert question.gather(hacking.QUESTION) == 3
+    hacking.draw(hacking.QUESTION)
+    assert (hacking.QUESTION.folder / "figure.png").exists()
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in hacking.body(hacking.QUESTION).splitlines()
+    ]
+    assert [line[:4] for line in lines if line[0] == "Pendulum"] == [
+        ["Pendulum", "frozen reward", "1", "0"],
+        ["Pendulum", "true reward", "1", "0"],
+        ["Pendulum", "fresh", "1", "0"],
+    ]
+    assert {o.arm for o in question.outcomes(hacking.QUESTION, "learned_gain")} == {"frozen reward", "fresh"}
 
 
 @pytest.fixture
