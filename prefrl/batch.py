@@ -37,7 +37,10 @@ def unfinished(runs: Sequence[BaselineConfig]) -> list[BaselineConfig]:
     """
     left = [run for run in runs if not is_done(run)]
     for run in left:
-        resolve(_elsewhere(run))
+        try:
+            resolve(_elsewhere(run))
+        except UserError as error:
+            raise UserError(f"{str(run.out)!r} cannot be run: {error}") from error
     return left
 
 
@@ -118,7 +121,11 @@ class Board:
         self._runs.remove(run)
         self._ended_steps += run.steps
         self._failed += failed
-        self._console.print(line, soft_wrap=True, markup=False, style="red" if failed else None)
+        self.say(line, warn=failed)
+
+    def say(self, line: str, warn: bool = False) -> None:
+        """Put a line above the table."""
+        self._console.print(line, soft_wrap=True, markup=False, style="red" if warn else None)
 
     def refresh(self) -> None:
         """Look at the folders of the runs that have not ended, and show how far they are."""

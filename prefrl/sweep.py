@@ -11,6 +11,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,16 @@ def _connected(address: str | None) -> Any:
         ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=100 << 20, **silent)
         return ray
     try:
+        if address != "auto":  # Ray itself would try for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, **silent)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"cannot join a Ray cluster at {address!r}: {said:.200}.") from error
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split()).strip(".")
+        raise UserError(
+            f"there is no Ray cluster to join at {address!r} ({said:.200}): give HOST:PORT as `ray start --head` says "
+            f"it, or auto on one of its machines."
+        ) from error
     return ray
 
 
@@ -122,8 +129,12 @@ def _check_room(job: Job, nodes: Sequence[dict[str, Any]]) -> None:
 
 
 def _run_all(ray: Any, jobs: Sequence[Job], quiet: bool) -> list[Ended]:
-    ended = []
-    with Board([job.config for job in jobs], quiet) as board:
+    ended, machines = [], _machines(ray)
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),  # where Ray prints the logs of a machine that is lost
+        Board([job.config for job in jobs], quiet) as board,
+    ):
         task = ray.remote(_run_there)
         waiting = {
             task.options(num_cpus=job.cpus, num_gpus=job.gpus, max_retries=TRIES).remote(job.config, Path.cwd()): job
@@ -141,6 +152,9 @@ def _run_all(ray: Any, jobs: Sequence[Job], quiet: bool) -> list[Ended]:
                     ended.append(Ended(job, node, error))
                     folder = _folder(job.config)
                     board.ended(job.config, f"{folder} failed: {error}" if error else describe(folder), bool(error))
+                for node in machines.keys() - (still := _machines(ray)).keys():
+                    board.say(f"{machines[node]} was lost; its runs begin again on another machine", warn=True)
+                machines = still
                 board.refresh()
         except BaseException:
             for place in waiting:
@@ -148,6 +162,11 @@ def _run_all(ray: Any, jobs: Sequence[Job], quiet: bool) -> list[Ended]:
             ray.wait(list(waiting), num_returns=len(waiting), timeout=PATIENCE_S)
             raise
     return ended
+
+
+def _machines(ray: Any) -> dict[str, str]:
+    """The machines that are there: Ray's name and their own."""
+    return {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
 
 
 def _run_there(run: BaselineConfig, base: Path) -> tuple[str, str | None]:
@@ -179,7 +198,8 @@ def _run_there(run: BaselineConfig, base: Path) -> tuple[str, str | None]:
     except Exception as error:
         if folder.exists():
             (folder / "error.txt").write_text(traceback.format_exc())
-        return node, " ".join(f"{type(error).__name__}: {error}".split())
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return node, " ".join(f"{kind}{error}".split())
     return node, None
 
 

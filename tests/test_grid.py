@@ -1,5 +1,6 @@
 """A grid file asks for these runs, in this order, in these folders; a mistake in it is one sentence."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,14 @@ def test_a_mistake_is_one_sentence(read, text, says):
     assert "question.toml" in str(error.value)
     if "There can be" not in str(error.value):  # what there can be is everything, for want of anything like it
         sentence(error.value)
+
+
+def test_the_readmes_grid_is_one(read):
+    (text,) = re.findall(r"```toml\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
+    jobs = read(text)
+    assert len(jobs) == 2 * 5 * 5
+    assert {arm_name(job.config) for job in jobs} > {"true reward", "700 labels", "random queries"}
+    assert {job.config.steps for job in jobs if job.config.env == "Walker2d-v5"} == {2_000_000}
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b:c", "..", "70 % right", ""])
