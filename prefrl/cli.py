@@ -26,6 +26,35 @@ class PlotConfig:
 
 
 @dataclass(frozen=True)
+class SweepConfig:
+    """Run a grid: every environment, arm and seed that a TOML file asks for, on this machine or on a Ray cluster.
+
+    A run that is finished is not run again, so a sweep that was stopped, or in which some runs failed, goes on when the
+    same command is given again. The file:
+
+        env = ["Hopper-v5", "Walker2d-v5"]   # lists are taken in every combination
+        seed = [0, 1, 2]
+        cpus = 1                             # that each run takes; gpus likewise
+        [[grid]]
+        command = "baseline"
+        [[grid]]
+        labels = [350, 700]
+
+    `prefrl.grid` says the rest: names for arms, settings for single environments.
+    """
+
+    grid: tyro.conf.Positional[Path]
+    """The TOML file."""
+    out: Path | None = None
+    """Where the runs go, each to OUT/ENV/ARM-seedN. Default: as the file says, else runs/sweep/NAME."""
+    address: str | None = None
+    """Ray cluster to run on: HOST:PORT, or auto for the one that this machine is part of.
+    Its machines need prefrl installed, and OUT on storage that they share. Default: this machine alone."""
+    dry_run: bool = False
+    """Only say which runs there are, and which of them are finished."""
+
+
+@dataclass(frozen=True)
 class EnvsConfig:
     """List the environments that can be asked for by id, with horizon, segment length and reward."""
 
@@ -65,6 +94,25 @@ def _plot(config: PlotConfig) -> None:
     print(config.out)
 
 
+def _sweep(config: SweepConfig) -> int:
+    from prefrl.grid import read_grid
+    from prefrl.sweep import sweep, to_run
+
+    jobs = read_grid(config.grid, config.out)
+    if config.dry_run:
+        waiting = to_run(jobs)
+        for job in jobs:
+            print("to run   " if job in waiting else "finished ", job.config.out)
+        return 0
+    failed = [run for run in sweep(jobs, config.address) if run.error]
+    print(f"{len(jobs) - len(failed)} of {len(jobs)} runs are finished.")
+    for run in failed:
+        print(f"{run.job.config.out} failed: {run.error}", file=sys.stderr)
+    if failed:
+        print("The same command runs again what has failed.", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def _envs(config: EnvsConfig) -> None:
     from prefrl.vector import list_environments
 
@@ -79,6 +127,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
     "train": (TrainConfig, _train),
     "baseline": (BaselineConfig, _baseline),
     "compare": (CompareConfig, _compare),
+    "sweep": (SweepConfig, _sweep),
     "plot": (PlotConfig, _plot),
     "envs": (EnvsConfig, _envs),
     "check": (CheckConfig, _check),

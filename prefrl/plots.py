@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefrl.config import TRUE_REWARD
 from prefrl.preference import UserError
 from prefrl.stats import Curve, align_curves, interquartile_mean
 
@@ -26,7 +27,6 @@ Panels = Mapping[str, Mapping[str, Sequence[Curve]]]
 Reference = Mapping[str, Mapping[str, Curve]]
 Dashes = Literal["-", "--", "-."] | tuple[float, tuple[float, float]]
 
-TRUE_REWARD = "true reward"  # the arm that every other is compared with
 INK, MUTED, AXIS, GRID = "#24292f", "#57606a", "#afb8c1", "#e6e8eb"
 # Okabe and Ito 2008, told apart by colour-blind readers too; without the yellow, which is lost on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

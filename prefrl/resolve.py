@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from prefrl import presets
-from prefrl.config import BaselineConfig, TrainConfig
+from prefrl.config import BaselineConfig, TrainConfig, folder_name, slug
 from prefrl.labelers import LABELERS
 from prefrl.labelers.oracle import parse_teacher
 from prefrl.learners import check_settings, learner_class
@@ -185,8 +185,7 @@ def _divisor(steps: int, most: int) -> int:
 
 
 def _folder(config: BaselineConfig) -> Path:
-    arm = f"labels{config.labels}" if isinstance(config, TrainConfig) else "true-reward"
-    return Path("runs") / config.env.replace("/", "-").replace(":", "-") / f"{arm}-seed{config.seed}"
+    return Path("runs") / slug(config.env) / folder_name(config)
 
 
 def _check_folder(folder: Path) -> None:
