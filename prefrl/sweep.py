@@ -10,8 +10,8 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,8 @@ def sweep(jobs: Sequence[Job], address: str | None = None, quiet: bool = False) 
         quiet: show nothing.
 
     Raises:
-        UserError: a run cannot be done as asked, or another run is in its folder; no machine has what a run takes; Ray
-            is not installed, or not at the address. Nothing has been written.
+        UserError: a run cannot be done as asked, another run is in its folder, or another sweep is at work beside it;
+            no machine has what a run takes; Ray is not installed, or not at the address. Nothing has been changed.
     """
     waiting = to_run(jobs)
     if not waiting:
@@ -77,12 +77,34 @@ def sweep(jobs: Sequence[Job], address: str | None = None, quiet: bool = False) 
     try:
         for job in waiting:
             _check_room(job, ray.nodes())
-        for job in waiting:
-            set_aside(job.config)
-            _folder(job.config).parent.mkdir(parents=True, exist_ok=True)
-        return _run_all(ray, waiting, quiet)
+        with _locked({_folder(job.config).parent for job in waiting}):
+            waiting = to_run(waiting)  # another sweep may just have finished some
+            for job in waiting:
+                set_aside(job.config)
+            return _run_all(ray, waiting, quiet)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _locked(folders: Iterable[Path]) -> Iterator[None]:
+    """Keep other sweeps out of these folders, which are made: each would take the other's runs for stopped ones.
+
+    Raises:
+        UserError: another sweep is at work in one of them.
+    """
+    from filelock import FileLock, Timeout
+
+    with ExitStack() as locks:
+        for folder in sorted(folders):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                locks.enter_context(FileLock(folder / ".sweep.lock", timeout=0))
+            except Timeout as error:
+                raise UserError(
+                    f"another sweep is at work in {str(folder)!r}: wait for it, or give another --out."
+                ) from error
+        yield
 
 
 def _connected(address: str | None) -> Any:
@@ -159,7 +181,8 @@ def _run_all(ray: Any, jobs: Sequence[Job], quiet: bool) -> list[Ended]:
         except BaseException:
             for place in waiting:
                 ray.cancel(place)
-            ray.wait(list(waiting), num_returns=len(waiting), timeout=PATIENCE_S)
+            if waiting:
+                ray.wait(list(waiting), num_returns=len(waiting), timeout=PATIENCE_S)
             raise
     return ended
 

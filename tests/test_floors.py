@@ -22,7 +22,7 @@ FLOORS = {
 }
 FLOOR = {module: height for height, modules in enumerate(FLOORS.values()) for module in modules.split()}
 WORDS_NEED = {"numpy", "torch", "scipy", "jaxtyping"}  # besides the standard library
-OPTIONAL = {"envpool", "ray", "wandb"}  # packages of the extras, which may be missing
+OPTIONAL = {"envpool", "filelock", "ray", "wandb"}  # packages of the extras, which may be missing
 OWN_PROCESS = {"check"}  # hands a specification to a child process that it starts itself, and to nobody else
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

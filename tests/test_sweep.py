@@ -86,7 +86,8 @@ def test_a_sweep_that_is_stopped_and_fails_goes_on_until_it_is_done(tmp_path, ca
     ) as sweeping:
         asked = Path("out/Pendulum-v1/patience-seed0/labels.sqlite")
         wait_for(lambda: asked.exists() and is_finished(Path("out/Pendulum-v1/true-reward-seed0")))
-        time.sleep(1.5)
+        assert main(["sweep", "grid.toml"]) == 2
+        assert "another sweep is at work in 'out/Pendulum-v1'" in capsys.readouterr().err
         os.killpg(sweeping.pid, signal.SIGINT)  # as Ctrl-C does, to everything that the terminal started
         assert sweeping.wait(60) == 130
     os.close(inside)
