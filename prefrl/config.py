@@ -97,6 +97,11 @@ class PreferenceConfig(BaselineConfig):
     fit_updates: int | None = None
     """Gradient steps of the reward's fit per phase, a fixed budget however many answers there are. Default: by
     family."""
+    objective: Literal["preference", "target"] = "preference"
+    """What r-hat is fitted to: the answers, or by least squares the true returns of the segments asked about (paper,
+    section 3.3: a labeler who gives numbers)."""
+    freeze_reward_at: float = 1.0
+    """Share of the phases after which r-hat stays as it is; the labels are asked before."""
     l2: float = 1e-4
     """First weight of the L2 penalty, adapted so that held-out loss stays within 1.1 to 1.5 of training loss;
     0 turns it off."""
@@ -109,7 +114,10 @@ class TrainConfig(PreferenceConfig):
     """Learn a reward from answers, and a policy from that reward alone (Christiano et al. 2017)."""
 
     labels: int = 700
-    """Questions asked in all, exactly; a skipped one counts."""
+    """Questions asked in all, exactly; a skipped one counts. 0 with `reward_from`."""
+    reward_from: Path | None = None
+    """Pay the finished reward of this run's folder, frozen, and ask nothing: a fresh policy shows what it is worth.
+    {env} and {seed} in it stand for this run's, as folders have them."""
 
 
 @dataclass(frozen=True)

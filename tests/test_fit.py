@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -289,6 +290,44 @@ def test_a_known_reward_is_recovered_from_noiseless_answers(name: str) -> None:
     right_answers = np.mean((left > right) == [p.mu == 1 for p in unseen])
     assert right_answers > 0.95, report
     assert abs(report.held_out_accuracy - right_answers) < 0.05  # what the fit says of itself is true
+
+
+def test_targets_by_hand() -> None:
+    """Half the squared distances of both returns from the true ones, which are brought to unit deviation."""
+    r_hat = linear(2, members=2, weights=[2.0, -1.0], bias=0.25)
+    fit = make_fit(r_hat, segment_steps=2, learning_rate=0.0, batch=8, l2=0.0, objective="target")
+    left, right = segment([[1.0, 0.0], [0.0, 1.0]]), segment([[0.5, 0.5]])
+    left, right = (dataclasses.replace(s, rewards=np.full(len(s), 3.0)) for s in (left, right))
+    fit.add([Preference(Query(left, right), 0.0, "someone", 0.0)] * 20)
+    deviation = 1.5  # of 6 and 3
+    loss = ((1.5 - 6 / deviation) ** 2 + (0.75 - 3 / deviation) ** 2) / 2
+    report = fit.run(3)
+    assert report.train_loss == pytest.approx(loss, rel=1e-5)
+    assert report.held_out_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_known_reward_is_recovered_from_its_values() -> None:
+    reward = reward_of("linear")
+
+    def valued(n: int, seed: int) -> list[Preference]:
+        """Every answer is wrong, and every value right."""
+        answers = []
+        for old in experience(reward, n, seed):
+            sides = [
+                dataclasses.replace(s, rewards=reward(s.observations, s.actions).astype(np.float64))
+                for s in (old.query.left, old.query.right)
+            ]
+            assert old.mu is not None
+            answers.append(Preference(Query(*sides), 1 - old.mu, "opposite", 0.0))
+        return answers
+
+    space = spaces.Box(-np.inf, np.inf, (6,), np.float32)
+    r_hat = RewardEnsemble(space, ACTION, generator=torch.Generator().manual_seed(0))
+    fit = make_fit(r_hat, segment_steps=10, objective="target")
+    fit.add(valued(400, 0))
+    fit.run(fit.epochs(60))
+    fresh = [side for a in valued(200, 1) for side in (a.query.left, a.query.right)]
+    assert np.corrcoef(returns(r_hat, fresh), [s.rewards.sum() for s in fresh])[0, 1] > 0.9
 
 
 def test_two_fits_in_a_row_are_one_long_fit() -> None:

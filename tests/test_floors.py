@@ -13,12 +13,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
-    "words and formulas": "preference bradley_terry schedules config grid presets lookup process stats",
+    "words and formulas": "preference bradley_terry schedules config grid presets lookup process stats measures",
     "parts": "ring fixed_horizon recorder store networks reward_model answers clips "
     "labelers labelers.oracle labelers.human labelers.judge",
     "verbs": "fit queries reward_env learners vector evaluate runlog resolve saved",
     "algorithm": "run baseline",
-    "doors": "batch compare sweep plots cli check label_page __init__",
+    "doors": "batch compare sweep plots report cli check label_page __init__",
 }
 FLOOR = {module: height for height, modules in enumerate(FLOORS.values()) for module in modules.split()}
 WORDS_NEED = {"numpy", "torch", "scipy", "jaxtyping"}  # besides the standard library
