@@ -208,13 +208,14 @@ def pixels(quick: bool) -> dict[str, Goal]:
             out = Path(folder) / "run"
             asked = ("--labels", 20, "--steps", steps, "--seed", 100 + pair, "--phases", phases, "--out", out)
             fit = ("--fit-updates", updates, "--initial-epochs", 1, "--no-tensorboard")
-            run([*PREFRL, "train", "--env", "prefrl/Pong-v0"], *asked, *fit)
+            ran = run([*PREFRL, "train", "--env", "prefrl/Pong-v0"], *asked, *fit)
             timing = read_table(out / "timing.csv")
-            return {"steps_per_second": steps / timing["seconds"][-1], **{part: sum(timing[part]) for part in PARTS}}
+            rate = {"steps_per_second": steps / timing["seconds"][-1], "peak_bytes": ran["peak_bytes"]}
+            return rate | {part: sum(timing[part]) for part in PARTS}
 
     def plain(pair: int) -> dict[str, Any]:
         ran = run(PLAIN, "--env", "prefrl/Pong-v0", "--steps", steps, "--seed", 100 + pair)
-        return {"steps_per_second": ran["steps"] / ran["seconds"]}
+        return {"steps_per_second": ran["steps"] / ran["seconds"], "peak_bytes": ran["peak_bytes"]}
 
     rows = in_turns(pairs, plain, train)
     what = "Pong on a CPU: steps/s of `train` over plain PPO on the same environments"
