@@ -28,7 +28,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) -e ".[fast,dev]"
+	$(PIP) -e ".[fast,people,postgresql,exchange,dev]"
 	touch $@
 
 clean:
