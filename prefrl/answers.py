@@ -81,6 +81,14 @@ class Answers:
         self._mu = self._newest(np.array([p.mu for p in decided], np.float32), self._mu)
         self._counts = self._newest(counts.astype(np.float32), self._counts)
 
+    def keep(self, places: NDArray[np.bool_]) -> None:
+        """Forget all answers but those at these places, (N,)."""
+        chosen = torch.from_numpy(places).to(self.device)
+        if self._steps is not None:
+            self._steps = self._steps[chosen]
+        self._packed = [packed for packed, kept in zip(self._packed, places, strict=False) if kept]
+        self._mask, self._mu, self._counts = self._mask[chosen], self._mu[chosen], self._counts[chosen]
+
     def batch(self, index: NDArray[np.integer]) -> Minibatch:
         """The answers at these places."""
         place = torch.from_numpy(index).to(self.device)

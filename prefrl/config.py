@@ -59,7 +59,22 @@ class PreferenceConfig(BaselineConfig):
     """What every run that learns its reward shares."""
 
     labeler: str = "oracle"
-    """Who answers: oracle, or an import path "package.module:factory"."""
+    """Who answers: oracle, human (people, at `prefrl label`), or an import path "package.module:factory"."""
+    patience: float = 0.0
+    """Seconds that a phase waits for people to answer all that is open; 0 trains on, inf waits for every answer."""
+    keep_up: float = 0.5
+    """While people have answered less than this share of the questions asked, training slows down ..."""
+    slowdown: float = 10.0
+    """... so that a phase takes up to this many times as long as it would."""
+    oracle_after: float | None = None
+    """Seconds after which the oracle answers, under its own name, what people have left. Default: never."""
+    second_opinions: float = 0.0
+    """Share of the questions that two people answer, to see how far they agree."""
+    store: str | None = None
+    """URL of a database for questions and answers, such as postgresql+psycopg://user@host/name, password elsewhere
+    (PGPASSWORD or ~/.pgpass). Default: labels.sqlite in the run's folder."""
+    labels_from: tuple[str, ...] = ()
+    """Answers to start from, besides `labels`: run folders, stores, or folders that `prefrl labels export` wrote."""
     teachers: tuple[str, ...] = ("oracle",)
     """Annotators that share the oracle's questions: oracle, stochastic, mistake, skip, equal, myopic, right90,
     or settings such as beta=1,gamma=0.9 or accuracy=0.8."""

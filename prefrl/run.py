@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prefrl.clips import watcher
 from prefrl.config import TrainConfig
 from prefrl.evaluate import mean_steps, mean_true_return, segment_correlation
+from prefrl.exchange import inherit
 from prefrl.fit import Fit
 from prefrl.labelers import make_labeler
 from prefrl.learners import Learner, plan
@@ -25,7 +27,7 @@ from prefrl.reward_env import LearnedReward
 from prefrl.reward_model import RewardEnsemble
 from prefrl.runlog import Progress, RunLog
 from prefrl.schedules import SCHEDULES, label_counts
-from prefrl.store import Store
+from prefrl.store import PatientStore, Store
 from prefrl.vector import make_vec_env
 
 
@@ -50,12 +52,13 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
 
     with (
         RunLog(cfg) as log,
-        Store(log.folder / "labels.sqlite") as store,
+        PatientStore(cfg.store) if cfg.store else Store(log.folder / "labels.sqlite") as store,
         Progress(log.folder.name, cfg.steps, quiet) as progress,
     ):
         env_kwargs = name_value(cfg.env_kwargs or (), "environment argument")
-        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs, cfg.fixed_horizon)
-        env = Recorder(venv, cfg.env, cfg.seed, cfg.keep_steps)
+        shown = {"render_mode": "rgb_array"} if cfg.labeler == "human" and cfg.backend == "gymnasium" else {}
+        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs, cfg.fixed_horizon, **shown)
+        env = Recorder(venv, cfg.env, cfg.seed, cfg.keep_steps, watcher(venv) if shown else None)
         first_weights = torch.Generator().manual_seed(cfg.seed)
         r_hat = RewardEnsemble(
             env.observation_space, env.action_space, cfg.members, cfg.reward_std, generator=first_weights
@@ -73,7 +76,18 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
             cfg.l2,
             cfg.max_answers,
         )
-        labeler = make_labeler(cfg.labeler, cfg.teachers, cfg.seed)
+        inherit(store, cfg.labels_from, cfg.env, cfg.segment_steps)
+        fit.add(store.answers()[0])
+        labeler = make_labeler(
+            cfg.labeler,
+            cfg.teachers,
+            cfg.seed,
+            store=store,
+            patience_s=cfg.patience,
+            keep_up=cfg.keep_up,
+            slowdown=cfg.slowdown,
+            stand_in_after_s=cfg.oracle_after,
+        )
         strategy = lookup("strategy", cfg.strategy, STRATEGIES)
         phases = plan((cfg.steps - cfg.explore_steps) // cfg.n_envs, learner.rollout_steps, cfg.phases)
         labels = label_counts(cfg.labels, len(phases), cfg.initial_labels, lookup("schedule", cfg.schedule, SCHEDULES))
@@ -87,7 +101,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                 with log.part("ask"):  # keep the pairs worth asking (section 2.2.4); of an unfitted r-hat, any
                     candidates = env.pairs(count * cfg.candidates, cfg.segment_steps, ask_rng)
                     queries = select(strategy if phase else uniform, r_hat, candidates, count).queries()
-                    store.ask(queries)
+                    store.ask(queries, cfg.second_opinions)
                 with log.part("answer"):  # someone answers (section 2.2.2)
                     if hasattr(labeler, "observe_policy"):
                         labeler.observe_policy(mean_true_return(episodes), mean_steps(episodes))
@@ -96,6 +110,8 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                 with log.part("fit"):  # r-hat explains every answer so far (section 2.2.3)
                     r_hat.observe(*env.recent(env.steps - seen, at_most=SAMPLE)[:2])
                     seen = env.steps
+                    if hasattr(labeler, "pop_withdrawn"):
+                        answered -= fit.forget(labeler.pop_withdrawn())
                     fit.add(answers)
                     report = fit.run(cfg.fit_updates if phase else fit.epochs(cfg.initial_epochs))
                     window = env.recent(cfg.reward_window, at_most=SAMPLE)[:2]
@@ -110,6 +126,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                     row = {
                         "labels_asked": asked,
                         "labels_answered": answered,
+                        "labels_open": getattr(labeler, "open", 0),
                         "labelling_seconds": labelling_seconds,
                         "true_return": mean_true_return(episodes),
                         "learned_return": paid.pop_mean_return(),
@@ -120,7 +137,10 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                         "l2": report.l2,
                     }
                     log.write(env.steps, row | measures)
-                    progress.update(env.steps, answered, mean_true_return(episodes))
+                    progress.update(env.steps, answered, mean_true_return(episodes), asked, sum(labels))
+                    if cfg.labeler == "human":  # for those who look on
+                        learner.save(log.folder / "policy.new")
+                        (log.folder / "policy.new").replace(log.folder / "policy.safetensors")  # never half of one
             log.finish()
         finally:  # what has been learned is kept, whatever stopped the run
             r_hat.save(log.folder / "reward.safetensors", env=cfg.env)

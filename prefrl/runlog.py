@@ -213,10 +213,13 @@ class Progress:
         """Leave the last state on the screen."""
         self._bar.stop()
 
-    def update(self, step: int, labels: int, true_return: float) -> None:
-        """Show how far the run is."""
+    def update(self, step: int, labels: int, true_return: float, asked: int = 0, scheduled: int = 0) -> None:
+        """Show how far the run is; with answers outstanding, of how many questions asked, and scheduled in all."""
         seconds = time.perf_counter() - self._began
-        note = f"{step / seconds:,.0f} steps/s, {f'{labels} labels, ' if labels else ''}true return {true_return:.4g}"
+        said = f"{labels} labels, " if labels else ""
+        if asked > labels:
+            said = f"{labels} labels of {asked} asked ({labels / scheduled:.0%} of the schedule), "
+        note = f"{step / seconds:,.0f} steps/s, {said}true return {true_return:.4g}"
         self._bar.update(self._task, completed=step, note=note)
         share = step / self._steps
         if not self._live and not self._quiet and (share >= self._said + 0.1 or share == 1):

@@ -463,6 +463,21 @@ class Store:
             )
 
 
+def check_url(url: str | None) -> None:
+    """Whether a store's URL may be written down with the run.
+
+    Raises:
+        UserError: it cannot be read, or it holds a password.
+    """
+    if url is not None:
+        engine, _ = _connect(url)
+        if engine.url.password is not None:
+            raise UserError(
+                "the store's URL holds a password, which would be written into the run's folder: leave it out, and "
+                "give it as PGPASSWORD or in ~/.pgpass."
+            )
+
+
 def _connect(url: str | Path) -> tuple[sa.Engine, str]:
     """The engine, and the store's name without any password."""
     try:
