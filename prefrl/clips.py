@@ -28,6 +28,7 @@ from prefrl.vector import make_env
 Frames = NDArray[np.uint8]
 
 WIDTH, HEIGHT = 480, 360
+FILMS = (".mp4", ".webp", ".gif")
 CLIP_S = 1.5  # a clip lasts as long as the paper's, whatever its steps
 
 
@@ -133,7 +134,22 @@ class Artist:
             pictures = readable(segment.observations)
         else:
             pictures = self._simulate(segment)
-        return np.ascontiguousarray(pictures[:, : pictures.shape[1] // 2 * 2, : pictures.shape[2] // 2 * 2])
+        return even(pictures)
+
+    def check(self) -> None:
+        """Draw something, unless everything shown is frames that the environment observes.
+
+        Raises:
+            UserError: nothing can be drawn here.
+        """
+        if how_shown(self.env_id, self.kwargs) != "frames":
+            self.stage()
+
+    def close(self) -> None:
+        """Let the simulation go."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
 
     def _simulate(self, segment: Segment) -> Frames:
         env = self.stage()
@@ -184,14 +200,22 @@ class Artist:
 
 
 def readable(observations: Frames) -> Frames:
-    """The newest frame of each stack, enlarged by a whole factor to some `HEIGHT` rows, (T, h, w, 3)."""
-    colour = observations.shape[-1] in (1, 3)
-    frames = observations if colour else observations[:, -1:].transpose(0, 2, 3, 1)
-    if observations.shape[1] == 3 and not colour:
-        frames = observations.transpose(0, 2, 3, 1)
+    """The newest frame of each stack, or each picture, enlarged, (T, h, w, 3)."""
+    if observations.shape[-1] not in (1, 3):  # channels or frames come first
+        newest = observations if observations.shape[1] == 3 else observations[:, -1:]
+        observations = newest.transpose(0, 2, 3, 1)
+    return enlarged(observations.repeat(3 // observations.shape[-1], axis=-1))
+
+
+def enlarged(frames: Frames) -> Frames:
+    """Frames (T, h, w, 3), small ones by the whole factor that brings them to some `HEIGHT` rows."""
     times = max(1, round(HEIGHT / frames.shape[1]))
-    enlarged = frames.repeat(times, axis=1).repeat(times, axis=2)
-    return enlarged if enlarged.shape[-1] == 3 else enlarged[..., :1].repeat(3, axis=-1)
+    return frames.repeat(times, axis=1).repeat(times, axis=2)
+
+
+def even(frames: Frames) -> Frames:
+    """Frames without their last row or column where those are odd, as H.264 wants them."""
+    return np.ascontiguousarray(frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2])
 
 
 def film(frames: Frames, fps: float, suffix: str = ".mp4") -> bytes:
@@ -208,11 +232,11 @@ def film(frames: Frames, fps: float, suffix: str = ".mp4") -> bytes:
         made: Any = iio.imwrite(
             "<bytes>", frames, extension=".mp4", plugin="pyav", codec="libx264", fps=fps, out_pixel_format="yuv420p"
         )
-    elif suffix in (".webp", ".gif"):
+    elif suffix in FILMS:
         options: dict[str, Any] = {"quality": 60, "method": 4} if suffix == ".webp" else {"subrectangles": True}
         made = iio.imwrite("<bytes>", frames, extension=suffix, duration=round(1000 / fps), loop=0, **options)
     else:
-        raise UserError(f"a film is .mp4, .webp or .gif, and {suffix!r} was asked for.")
+        raise UserError(f"a film is one of {', '.join(FILMS)}, and {suffix!r} was asked for.")
     return bytes(made)
 
 
@@ -235,17 +259,18 @@ def find_display() -> None:
 
 
 def policy_frames(
-    act: Callable[[NDArray[Any]], NDArray[Any]], artist: Artist, steps: int, seed: int
+    act: Callable[[NDArray[Any]], NDArray[Any]], artist: Artist, seconds: float, seed: int
 ) -> tuple[Frames, float]:
-    """What a policy does, from a reset on: at most `steps` steps, and the frames a second of real time."""
+    """What a policy does, from a reset on, until an episode ends; and its frames a second, in the robot's own time."""
     env = artist.stage()
+    fps = float(env.metadata.get("render_fps") or 30)
+    thin = max(1, round(fps / 30))
     observation, _ = env.reset(seed=seed)
     pictures: list[Any] = []
-    for _ in range(steps):
-        pictures.append(np.asarray(env.render()))
+    for step in range(round(seconds * fps)):
+        if step % thin == 0:
+            pictures.append(np.asarray(env.render()))
         observation, _, terminated, truncated, _ = env.step(act(np.asarray(observation)[None])[0])
         if terminated or truncated:
             break
-    fps = float(env.metadata.get("render_fps") or 30)
-    thin = max(1, round(fps / 30))
-    return np.stack(pictures[::thin]), fps / thin
+    return even(enlarged(np.stack(pictures))), fps / thin

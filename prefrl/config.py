@@ -135,6 +135,54 @@ class CompareConfig(PreferenceConfig):
     """Folder of the runs, compare.csv, compare.md and compare.png. Default: runs/compare/ENV."""
 
 
+@dataclass(frozen=True)
+class LabelConfig:
+    """Show people the questions of a run, on a web page, and record what they answer."""
+
+    run: Path
+    """Folder of the run, which may still be training."""
+    host: str = "127.0.0.1"
+    """Address to listen at. Any but this machine's own needs the token that is printed."""
+    port: int = 8321
+    """Port to listen at; 0 for a free one."""
+    allow_host: tuple[str, ...] = ()
+    """Further names by which browsers may call this server."""
+    instruction: str | None = None
+    """What people are told to look for. Default: by task."""
+    camera: str | None = None
+    """Camera of a MuJoCo model, by name or number. Default: the environment's own."""
+
+
+@dataclass(frozen=True)
+class LabelsConfig:
+    """Answers in and out: export RUN, import or merge into a store, stats of a run."""
+
+    action: Literal["export", "import", "merge", "stats"]
+    """export writes files, import and merge add to a store what is not there yet, stats says who answered what."""
+    places: tuple[str, ...]
+    """Run folders, stores (a file or a URL), or folders that export wrote."""
+    out: str | None = None
+    """export: the new folder, or the Minari dataset's id; import and merge: the store, new or old."""
+    format: Literal["parquet", "jsonl", "minari"] = "parquet"
+    """What export writes; minari holds the segments alone."""
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """Film what a run's policy does."""
+
+    run: Path
+    """Folder of the run."""
+    out: Path | None = None
+    """The film: .mp4, .webp or .gif. Default: policy.mp4 in the run's folder."""
+    seconds: float = 8.0
+    """Length, in the robot's own time, unless an episode ends before."""
+    camera: str | None = None
+    """Camera of a MuJoCo model, by name or number. Default: the environment's own."""
+    seed: int = 0
+    """Of the first state."""
+
+
 Config = TypeVar("Config", bound=BaselineConfig)
 
 

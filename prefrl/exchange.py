@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from prefrl.config import TrainConfig, from_toml
+from prefrl.config import LabelsConfig, TrainConfig, from_toml
 from prefrl.preference import UserError
 from prefrl.stats import cohen_kappa
 from prefrl.store import Given, Rows, Store
@@ -248,6 +248,37 @@ def agreements(given: Iterable[Given]) -> list[Agreement]:
             kappa = cohen_kappa([by[one][key] for key in shared], [by[other][key] for key in shared])
             found.append(Agreement(one, other, len(shared), kappa))
     return found
+
+
+def exchange(config: LabelsConfig) -> str:
+    """Do what `prefrl labels` was asked for; what to say of it.
+
+    Raises:
+        UserError: nothing at one of the places, or no place to write to.
+    """
+    if config.action == "stats":
+        texts = []
+        for place in config.places:
+            with Store(store_of(place)) as store:
+                texts.append(report(store))
+        return "\n\n".join(texts)
+    if config.out is None:
+        kind = "a new folder" if config.action == "export" else "the store's file or URL"
+        raise UserError(f"`prefrl labels {config.action}` needs --out, {kind}.")
+    if config.action == "export":
+        if len(config.places) != 1:
+            raise UserError(f"export writes one store at a time, and {len(config.places)} are named: merge them first.")
+        rows = read(config.places[0])
+        if config.format == "minari":
+            write_minari(rows, config.out)
+        else:
+            write(rows, Path(config.out), config.format)
+        return config.out
+    found = [read(place) for place in config.places]  # all of them, before anything is written
+    with Store(config.out) as store:
+        for rows in found:
+            store.restore(rows)
+        return report(store)
 
 
 def report(store: Store) -> str:
