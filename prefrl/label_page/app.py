@@ -127,9 +127,11 @@ def create_app(
         now = counts()
         return {**asdict(now), "planned": about.config.labels}
 
-    @app.exception_handler(HTTPException)
-    async def told(_: Any, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": error.detail}, error.status_code)
+    for status in (401, 404, 405):
+
+        @app.exception_handler(status)
+        async def told(_: Any, error: HTTPException) -> JSONResponse:
+            return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def not_understood(_: Any, error: RequestValidationError) -> JSONResponse:

@@ -32,6 +32,12 @@ class Task:
     camera: str | None
 
 
+def new_pool(task: Task) -> ProcessPoolExecutor:
+    """Processes that draw, each with a simulation of its own."""
+    spawn = multiprocessing.get_context("spawn")  # a fork of a server with threads may hang
+    return ProcessPoolExecutor(WORKERS, mp_context=spawn, initializer=_begin, initargs=(task,))
+
+
 class Studio:
     """Films of segments and of the policy, kept in the run's folder once they are made.
 
@@ -39,21 +45,18 @@ class Studio:
         folder: of the run.
         store: where segments are.
         task: how they are drawn.
+        pool: processes of this task; None for new ones.
     """
 
-    def __init__(self, folder: Path, store: Store, task: Task) -> None:
+    def __init__(self, folder: Path, store: Store, task: Task, pool: ProcessPoolExecutor | None = None) -> None:
         self.folder, self.store, self.task = folder, store, task
         view = "" if task.camera is None else "-" + re.sub(r"\W", "_", task.camera)
         self.shelf = folder / f"clips{view}"
         self._fps: dict[int, int] = {}
         self._making: dict[str, Future[bytes]] = {}
-        self._policy: tuple[float, bytes] | None = None
-        self._pool = self._new_pool()
-
-    def _new_pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            WORKERS, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(self.task,)
-        )
+        self._policy = (0, b"")  # when it was written, and its film
+        self._filming: Future[bytes] | None = None
+        self._pool = pool or new_pool(task)
 
     def check(self) -> None:
         """Draw something now.
@@ -84,7 +87,7 @@ class Studio:
             made = await asyncio.wrap_future(self._making[key])
         except BrokenProcessPool:  # the process was killed; the next has better luck
             self._making.clear()
-            self._pool = self._new_pool()
+            self._pool = new_pool(self.task)
             raise
         self._making.pop(key, None)
         with suppress(OSError):  # a full disk only means that it is drawn again
@@ -116,9 +119,12 @@ class Studio:
         version = self.policy_version()
         if version is None:
             return None
-        if self._policy is None or self._policy[0] != version:
-            made = await asyncio.wrap_future(self._pool.submit(_draw_policy, self.folder))
-            self._policy = (version, made)
+        if self._filming is None and version != self._policy[0]:
+            self._filming = self._pool.submit(_draw_policy, self.folder)
+            self._filming.add_done_callback(lambda _: setattr(self, "_filming", None))
+            self._policy = (version, await asyncio.wrap_future(self._filming))
+        elif self._filming is not None and not self._policy[1]:
+            return await asyncio.wrap_future(self._filming)
         return self._policy[1]
 
     def close(self) -> None:

@@ -227,6 +227,7 @@ async function undo() {
     const old = queue.find((q) => q.question === question.question);
     queue = [load(old ? { ...question } : question), ...queue.filter((q) => q !== old)];
     show();
+    tell();
     toast("Taken back: answer this one again.");
   } catch (error) {
     toast(error.message);
@@ -246,7 +247,6 @@ function tell() {
   $("rate").textContent = minutes > 0.05 ? `${Math.round((recent.length - 1) / minutes)} a minute` : "";
   $("saved").className = outbox.length ? "waiting" : "";
   $("saved").textContent = outbox.length ? `${outbox.length} kept here until the server has ${outbox.length > 1 ? "them" : "it"}` : mine ? "✓ all saved" : "";
-  $("undo").disabled = false;
   $("nothing-title").textContent = planned && done >= planned ? "All answered. Thank you!" : "No question is open";
   $("nothing-text").textContent = planned && done >= planned ? "" : problem || "The program asks again when it has learned a little more. Leave this page open.";
 }
@@ -305,17 +305,18 @@ for (const name of ["answer", "run"]) $(`tab-${name}`).addEventListener("click",
   if (name === "run") { look(); watching = setInterval(look, 3000); }
 });
 
-function cells(row, tag) {
-  const tr = document.createElement("tr");
-  row.forEach((text, i) => {
-    const cell = document.createElement(tag);
-    cell.textContent = text;
-    if (typeof text === "string") cell.className = "text";
-    tr.append(cell);
-  });
-  return tr;
+function table(id, words, head, rows) { // the first so many columns are words, the others numbers
+  $(id).replaceChildren(...[head, ...rows].map((row, number) => {
+    const tr = document.createElement("tr");
+    tr.append(...row.map((text, i) => {
+      const cell = document.createElement(number ? "td" : "th");
+      cell.textContent = text;
+      if (i < words) cell.className = "text";
+      return cell;
+    }));
+    return tr;
+  }));
 }
-function table(id, head, rows) { $(id).replaceChildren(cells(head, "th"), ...rows.map((row) => cells(row, "td"))); }
 
 async function look() {
   try {
@@ -333,13 +334,14 @@ async function look() {
       element.textContent = i ? value : name;
       return element;
     })));
-    table("people", ["name", "answers", "left", "right", "equal", "cannot tell", "seconds each"].map((x, i) => (i ? new String(x) : x)), who.people.map((p) => [p.name, p.answers, p.left, p.right, p.equal, p["cannot tell"], p.seconds.toFixed(1)].map((x, i) => (i ? new String(x) : x))));
+    table("people", 1, ["name", "answers", "left", "right", "equal", "cannot tell", "seconds each"],
+      who.people.map((p) => [p.name, p.answers, p.left, p.right, p.equal, p["cannot tell"], p.seconds.toFixed(1)]));
     $("kappa").replaceChildren(...who.kappa.map((k) => {
       const item = document.createElement("li");
       item.textContent = `${k.one} and ${k.other} agree with kappa ${k.kappa === null ? "undefined" : k.kappa.toFixed(2)} over ${k.questions} questions`;
       return item;
     }));
-    table("newest", ["when", "who", "said", "seconds", "policy's step"], who.newest.map((a) => [new Date(a.at).toLocaleTimeString(), a.name, `${{ left: "← ", right: "→ ", equal: "= ", "cannot tell": "? " }[a.answer]}${a.answer}`, a.seconds, a.step]));
+    table("newest", 3, ["when", "who", "said", "seconds", "policy's step"], who.newest.map((a) => [new Date(a.at).toLocaleTimeString(), a.name, `${{ left: "← ", right: "→ ", equal: "= ", "cannot tell": "? " }[a.answer]}${a.answer}`, a.seconds, a.step]));
     await film(run.policy);
   } catch (error) {
     toast(error.message);
