@@ -38,6 +38,7 @@ def how_shown(env_id: str, env_kwargs: dict[str, Any]) -> Literal["frames", "joi
     Raises:
         UserError: there is no picture of it to show them.
     """
+    without_screen()
     env = make_env(env_id, env_kwargs)
     modes = env.metadata.get("render_modes") or []
     seen = is_image(env.observation_space)
@@ -173,6 +174,7 @@ class Artist:
         """The environment, ready to be drawn; MuJoCo's without shadows, which cost two thirds of the time."""
         if self._env is None:
             find_display()
+            without_screen()
             joints: dict[str, Any] = {}
             if self.camera is not None:
                 number = self.camera.lstrip("-").isdigit()
@@ -238,6 +240,13 @@ def film(frames: Frames, fps: float, suffix: str = ".mp4") -> bytes:
     else:
         raise UserError(f"a film is one of {', '.join(FILMS)}, and {suffix!r} was asked for.")
     return bytes(made)
+
+
+def without_screen() -> None:
+    """Let pygame draw into memory where there is no screen to draw on; otherwise it complains, and may fail."""
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 
 def find_display() -> None:

@@ -103,15 +103,10 @@ def test_sixty_answers_by_keys_teach_the_reward_while_training_goes_on(tmp_path:
                 break
             time.sleep(0.1)
         with Store(folder / "labels.sqlite") as store, label(folder) as url, browser(url, "Ann") as (page, complaints):
-            speeds: dict[str, float] = {}
 
-            def faster(key: str) -> str:
-                (query,) = [q for q in queries(store) if q[0] == key]
-                for side in query[1:]:
-                    speeds[side] = (
-                        float(found.observations[:, FORWARD].mean()) if (found := store.segment(side)) else 0.0
-                    )
-                left, right = (speeds[side] for side in query[1:])
+            def faster() -> str:
+                sides = [store.segment(side) for side in page.evaluate("shown.clips")]
+                left, right = (float(side.observations[:, FORWARD].mean()) for side in sides if side is not None)
                 return "ArrowLeft" if left > right else "ArrowRight"
 
             said = 0
@@ -122,14 +117,14 @@ def test_sixty_answers_by_keys_teach_the_reward_while_training_goes_on(tmp_path:
                 elif said == 7:
                     press(page, "ArrowUp")
                 else:
-                    press(page, faster(key))
+                    press(page, faster())
                 said += 1
                 if said == 3:  # a mistake: taken back, and answered anew
                     until(page, "!outbox.length")
                     page.keyboard.press("z")
                     until(page, f"shown && shown.question === '{key}'")
                     assert shown(page) == key
-                    press(page, faster(key))
+                    press(page, faster())
             until(page, "!outbox.length")
             assert trainer.wait(timeout=120) == 0, trainer.stderr
             assert complaints == []
@@ -160,10 +155,6 @@ def test_sixty_answers_by_keys_teach_the_reward_while_training_goes_on(tmp_path:
         for p in decided
     ]
     assert np.mean([bool(left) == (p.mu == 1.0) for left, p in zip(learned, decided, strict=True)]) > 0.75
-
-
-def queries(store: Store) -> list[tuple[str, str, str]]:
-    return [(row["key"], row["left_key"], row["right_key"]) for row in store.dump()["queries"]]
 
 
 def test_answers_given_while_the_page_is_away_are_kept_and_sent_later(tmp_path: Path) -> None:
@@ -209,9 +200,8 @@ def test_the_page_fits_its_screen_and_can_be_read(tmp_path: Path, device: str) -
     with label(folder, "--instruction", "Choose.") as url, browser(url, "Cat", **devices[device]) as (page, complaints):
         shown(page)
         size = devices[device]["viewport"]
-        for box in page.evaluate(
-            "[...document.querySelectorAll('#pair video, .name, #actions button')].map(e => e.getBoundingClientRect().toJSON())"
-        ):
+        found = "[...document.querySelectorAll('#pair video, .name, #actions button')]"
+        for box in page.evaluate(f"{found}.map(e => e.getBoundingClientRect().toJSON())"):
             assert box["width"] > 40
             assert 0 <= box["left"] <= box["right"] <= size["width"], box
             assert 0 <= box["top"] <= box["bottom"] <= size["height"], box
@@ -241,7 +231,10 @@ CONTRAST = """selector => {
     const [x, y, z] = [r, g, b].map((v) => ((v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
     return a ? 0.2126 * x + 0.7152 * y + 0.0722 * z : null;
   };
-  let element = document.querySelector(selector), ink = light(getComputedStyle(element).color), paper = null;
-  for (; element && paper === null; element = element.parentElement) paper = light(getComputedStyle(element).backgroundColor);
+  let element = document.querySelector(selector), paper = null;
+  const ink = light(getComputedStyle(element).color);
+  for (; element && paper === null; element = element.parentElement) {
+    paper = light(getComputedStyle(element).backgroundColor);
+  }
   return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
 }"""
