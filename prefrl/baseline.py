@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
@@ -20,6 +19,7 @@ from prefrl.config import BaselineConfig
 from prefrl.evaluate import mean_true_return
 from prefrl.learners import Learner, plan
 from prefrl.presets import name_value
+from prefrl.process import for_small_networks
 from prefrl.recorder import SAMPLE, Recorder
 from prefrl.resolve import resolve
 from prefrl.runlog import Progress, RunLog
@@ -75,7 +75,7 @@ def run_baseline(config: BaselineConfig, quiet: bool = False) -> Path:
     """
     cfg = resolve(config)
     assert cfg.n_envs and cfg.reward_std and cfg.explore_steps is not None
-    torch.set_num_threads(1)  # as in prefrl.run
+    for_small_networks()
     with RunLog(cfg) as log, Progress(log.folder.name, cfg.steps, quiet) as progress:
         env_kwargs = name_value(cfg.env_kwargs or (), "environment argument")
         venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs, cfg.fixed_horizon)

@@ -129,12 +129,8 @@ class Fit:
 
     def _update(self, batch: Minibatch) -> Float[Tensor, "6 k"]:
         """One gradient step of every member; sums of loss, accuracy and their weights before it."""
-        real = batch.mask.flatten().bool()  # what segments are padded with is no step, and no sample of batch norm
-        rewards = torch.zeros(self.r_hat.members, len(real), device=real.device)
-        rewards[:, real] = self.r_hat(self.r_hat.normalised(batch.inputs.flatten(0, 2)[real]))
-        left, right = (
-            rewards.view(self.r_hat.members, *batch.mask.shape).sum(-1).unbind(-1)
-        )  # (K, b) undiscounted returns
+        returns = self.r_hat.returns(batch.inputs.flatten(0, 1), batch.mask.flatten(0, 1))
+        left, right = returns.view(self.r_hat.members, -1, 2).unbind(-1)  # (K, b) each
         losses = cross_entropy(left, right, batch.mu, self.noise_floor)
         counts = batch.counts.T
         loss = (losses * counts).sum(1) / counts.sum(1).clamp_min(1.0)

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
@@ -37,22 +36,6 @@ LEARNERS: dict[str, str] = {
     "trpo": "sb3_contrib:TRPO",
 }
 CLIP_OBSERVATIONS = 10.0
-
-
-class EntropyBonusBuffer(RolloutBuffer):
-    """A rollout buffer that adds -coefficient * log pi(a|s) to each reward.
-
-    The entropy bonus for learners whose objective has no term for it (TRPO; paper, appendix A.1): in expectation it
-    is the policy's entropy at each state, and unlike a term in the loss it is discounted into the return.
-    """
-
-    def __init__(self, *args: Any, ent_coef: float, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.ent_coef = ent_coef
-
-    def add(self, obs: Any, action: Any, reward: Any, episode_start: Any, value: Any, log_prob: torch.Tensor) -> None:
-        """Keep one step of every environment, its rewards (n_envs,) raised by the bonus."""
-        super().add(obs, action, reward - self.ent_coef * log_prob.cpu().numpy(), episode_start, value, log_prob)
 
 
 class Ongoing(VecEnvWrapper):
@@ -134,7 +117,10 @@ class Learner:
         settings: keyword arguments of the algorithm; a value "lin_x" falls linearly from x to zero over the run.
         seed: of networks, actions and minibatches.
         device: "cpu" or "cuda".
-        entropy_bonus: added to what the algorithm's own `ent_coef` is.
+        entropy_bonus: added to what the algorithm's own `ent_coef` is. An algorithm without one (TRPO; paper,
+            appendix A.1) gets -entropy_bonus * log pi(a|s) in each reward: in expectation the policy's entropy.
+        due: rewards (steps, n_envs) of the rollout just collected, where the environment pays none as it steps:
+            `LearnedReward.due`.
 
     Raises:
         UserError: unknown learner, or settings it does not take.
@@ -148,9 +134,10 @@ class Learner:
         seed: int,
         device: str = "cpu",
         entropy_bonus: float = 0.0,
+        due: Callable[[], NDArray[np.float32]] | None = None,
     ) -> None:
         check_settings(name, settings)
-        self.name, self.progress = name, 0.0
+        self.name, self.progress, self.due = name, 0.0, due
         self.env: VecEnv = Ongoing(env)
         self.normaliser = None
         if not is_image(env.observation_space):
@@ -161,14 +148,31 @@ class Learner:
         own = inspect.signature(algorithm).parameters.get("ent_coef")
         if entropy_bonus and own is not None:
             kwargs["ent_coef"] = kwargs.get("ent_coef", own.default) + entropy_bonus
-        elif entropy_bonus:
-            kwargs |= {"rollout_buffer_class": EntropyBonusBuffer, "rollout_buffer_kwargs": {"ent_coef": entropy_bonus}}
+            entropy_bonus = 0.0
         self.policy_name = "CnnPolicy" if is_image(env.observation_space) else "MlpPolicy"
         with warnings.catch_warnings():  # rollouts are cut anyway, so a last minibatch may be smaller than the others
             warnings.filterwarnings("ignore", "You have specified a mini-batch size")
             self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
+        self._pay_rollouts(entropy_bonus)
         self.rollout_steps = self.model.n_steps
         self.model.set_logger(Logger(folder=None, output_formats=[]))
+
+    def _pay_rollouts(self, entropy_bonus: float) -> None:
+        """Have a rollout's rewards completed when it has been collected, just before returns are computed from them.
+
+        What the buffer holds by then is what the environment paid, and the value of what time limits cut off.
+        """
+        buffer = self.model.rollout_buffer
+        compute = buffer.compute_returns_and_advantage
+
+        def paid(*args: Any, **kwargs: Any) -> None:
+            if self.due is not None:
+                buffer.rewards += self.due()
+            if entropy_bonus:
+                buffer.rewards -= entropy_bonus * buffer.log_probs
+            compute(*args, **kwargs)
+
+        buffer.compute_returns_and_advantage = paid  # type: ignore[method-assign]
 
     def _schedule(self, value: Any) -> Any:
         """A "lin_x" as a schedule that follows the run's progress, not that of one call of `learn`."""
@@ -180,9 +184,11 @@ class Learner:
     def explore(self, vector_steps: int) -> None:
         """Act with the policy as it is, learning nothing: the random policy *network* of the paper (appendix A)."""
         observations = self.env.reset()
-        for _ in range(vector_steps):
+        for step in range(1, vector_steps + 1):
             actions, _state = self.model.predict(observations)  # type: ignore[arg-type]
             observations, _rewards, _dones, _infos = self.env.step(actions)
+            if self.due is not None and (step % self.rollout_steps == 0 or step == vector_steps):
+                self.due()  # nobody learns from them: they count towards learned returns, and are let go
 
     def learn(self, rollouts: list[int], progress: Callable[[], float]) -> dict[str, float]:
         """Collect and learn from rollouts of the given lengths.

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import leaky_relu_
 
 SLOPE = 0.01  # of the leaky ReLU (paper, A.1 and A.2)
 
@@ -38,12 +38,17 @@ class MLPs(nn.Module):
         """The last hidden layer of each member, on an input that they share or one for each."""
         x = inputs.expand(self.members, *inputs.shape[-2:])
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            x = leaky_relu(torch.baddbmm(bias, x, weight), SLOPE)
+            x = leaky_relu_(torch.baddbmm(bias, x, weight), SLOPE)
         return x
 
-    def head(self, features: Float[Tensor, "k n h"]) -> Float[Tensor, "k n"]:
-        """The reward that the last layer makes of the features."""
-        return torch.baddbmm(self.biases[-1], features, self.weights[-1]).squeeze(-1)
+    def head(self, features: Float[Tensor, "k n h"], steps: Float[Tensor, " n"] | float = 1.0) -> Float[Tensor, "k n"]:
+        """The reward that the last layer makes of the features, or their sum of the features summed over `steps`.
+
+        The last layer is linear, so a segment's reward is that of its summed features: one row instead of T.
+        """
+        weight, bias = self.weights[-1][..., 0], self.biases[-1][..., 0]
+        # A product of elements: of a matrix with a single column, matrix libraries make a poor job.
+        return (features * weight[:, None]).sum(-1) + bias * steps
 
     def penalty(self) -> Float[Tensor, " k"]:
         """Sum of squared weights of each member, biases left out."""
@@ -100,9 +105,9 @@ class CNNs(nn.Module):
         maps = self.convolutions(inputs)
         return self.top.features(maps.reshape(len(inputs), self.members, -1).transpose(0, 1))
 
-    def head(self, features: Float[Tensor, "k n f"]) -> Float[Tensor, "k n"]:
-        """The reward that the last layer makes of the features."""
-        return self.top.head(features)
+    def head(self, features: Float[Tensor, "k n f"], steps: Float[Tensor, " n"] | float = 1.0) -> Float[Tensor, "k n"]:
+        """The reward that the last layer makes of the features, or their sum of the features summed over `steps`."""
+        return self.top.head(features, steps)
 
     def penalty(self) -> Float[Tensor, " k"]:
         """Sum of squared weights of each member, biases and batch norm left out."""

@@ -26,11 +26,16 @@ class LearnedReward(VecEnvWrapper):
         venv: the environments.
         r_hat: the ensemble, which may go on learning.
         expose_true_reward: put each environment's own reward in `info["true_reward"]`, for evaluation only.
+        late: pay nothing at the step. `due` then has the rewards of every step since it was last called, for the
+            price of one call of the ensemble: what `prefrl.Learner` takes at the end of a rollout.
     """
 
-    def __init__(self, venv: VecEnv, r_hat: RewardEnsemble, expose_true_reward: bool = False) -> None:
+    def __init__(
+        self, venv: VecEnv, r_hat: RewardEnsemble, expose_true_reward: bool = False, late: bool = False
+    ) -> None:
         super().__init__(venv)
-        self.r_hat, self.expose_true_reward = r_hat, expose_true_reward
+        self.r_hat, self.expose_true_reward, self.late = r_hat, expose_true_reward, late
+        self._unpaid: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], list[int]]] = []
         self._returns = np.zeros(venv.num_envs)
         self._episode_returns: list[float] = []
 
@@ -40,27 +45,38 @@ class LearnedReward(VecEnvWrapper):
         assert isinstance(observations, np.ndarray)
         self._observations = observations.copy()
         self._returns[:] = 0
+        self._unpaid.clear()
         return observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Send the actions on, and keep them for the reward."""
-        self._actions = actions
+        self._actions = actions.copy()
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Take the step, and pay r-hat(o, a) for it: one call for all environments."""
         observations, true_rewards, dones, infos = self.venv.step_wait()
         assert isinstance(observations, np.ndarray)
-        rewards = self.r_hat.reward(self._observations, self._actions)
-        np.copyto(self._observations, observations)
-        self._returns += rewards
-        if dones.any():
-            whole = [env for env in np.flatnonzero(dones) if "cut_short" not in infos[env]]
-            self._episode_returns += self._returns[whole].tolist()
-            self._returns[dones] = 0
+        whole = [int(env) for env in np.flatnonzero(dones) if "cut_short" not in infos[env]] if dones.any() else []
+        self._unpaid.append((self._observations, self._actions, dones.copy(), whole))
+        self._observations = observations.copy()
+        rewards = np.zeros(self.num_envs, np.float32) if self.late else self.due()[0]
         if self.expose_true_reward:
             infos = [{**info, "true_reward": float(r)} for info, r in zip(infos, true_rewards, strict=True)]
         return observations, rewards, dones, infos
+
+    def due(self) -> NDArray[np.float32]:
+        """The rewards of the steps not paid yet, oldest first: (steps, n_envs), as the ensemble is now."""
+        steps, self._unpaid = self._unpaid, []
+        if not steps:
+            return np.zeros((0, self.num_envs), np.float32)
+        observations, actions = (np.concatenate(side) for side in ([s[0] for s in steps], [s[1] for s in steps]))
+        rewards = self.r_hat.reward(observations, actions).reshape(len(steps), self.num_envs)
+        for paid, (_, _, dones, whole) in zip(rewards, steps, strict=True):
+            self._returns += paid
+            self._episode_returns += self._returns[whole].tolist()
+            self._returns[dones] = 0
+        return rewards
 
     def pop_mean_return(self) -> float:
         """Mean return, in the reward as it was paid, of the episodes finished since the last call; NaN without any."""

@@ -26,6 +26,7 @@ from prefrl.preference import UserError
 FORMAT = "1"
 
 
+AT_ONCE, AT_ONCE_IMAGES = 4096, 128  # steps whose hidden layers are in memory at one time
 SMALLEST_IMAGE = 43  # pixels a side that both the reward's and the policy's convolutions need
 
 
@@ -142,11 +143,29 @@ class RewardEnsemble(nn.Module):
         """Each member's unnormalised reward of each step; sums of these explain the answers."""
         return self.network.head(self.network.features(normalised))
 
+    def returns(self, inputs: Shaped[Tensor, "s t *features"], mask: Float[Tensor, "s t"]) -> Float[Tensor, "k s"]:
+        """Each member's unnormalised reward summed over the steps of each segment, undiscounted (paper, equation 1).
+
+        Args:
+            inputs: steps of segments as `inputs` gives them, not normalised.
+            mask: 1 on the steps of a segment, 0 after its end.
+        """
+        flat = self.normalised(inputs.flatten(0, 1))
+        real = mask.flatten().bool()  # what segments are padded with is no step, and no sample of batch norm
+        if real.all():
+            features = self.hidden_features(flat)
+            summed = features.view(self.members, *mask.shape, -1).sum(2)
+        else:
+            features = self.hidden_features(flat[real])
+            segment = torch.arange(len(mask), device=mask.device).repeat_interleave(mask.sum(1).long())
+            summed = features.new_zeros(self.members, len(mask), features.shape[-1]).index_add(1, segment, features)
+        return self.network.head(summed, mask.sum(1))
+
     @torch.inference_mode()
     def member_rewards(self, observations: NDArray[Any], actions: NDArray[Any]) -> Float[Tensor, "k n"]:
         """Each member's unnormalised reward of each step, without gradients."""
-        rewards: Tensor = self(self.normalised(self.inputs(observations, actions)))
-        return rewards
+        parts = self.inputs(observations, actions).split(AT_ONCE_IMAGES if self.is_image else AT_ONCE)
+        return torch.cat([self(self.normalised(part)) for part in parts], dim=1)
 
     @torch.inference_mode()
     def reward(self, observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float32]:

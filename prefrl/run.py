@@ -20,6 +20,7 @@ from prefrl.labelers import make_labeler
 from prefrl.learners import Learner, plan
 from prefrl.lookup import lookup
 from prefrl.presets import name_value
+from prefrl.process import for_small_networks
 from prefrl.queries import STRATEGIES, select, uniform
 from prefrl.recorder import SAMPLE, Episode, Recorder
 from prefrl.resolve import resolve
@@ -47,7 +48,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
     cfg = resolve(config)
     assert cfg.n_envs and cfg.segment_steps and cfg.reward_std and cfg.keep_steps and cfg.batch and cfg.fit_updates
     assert cfg.explore_steps is not None and cfg.initial_epochs and cfg.initial_labels is not None
-    torch.set_num_threads(1)  # small networks: a second thread costs far more than it gives
+    for_small_networks()
     ask_rng, fit_rng, eval_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(cfg.seed).spawn(3))
 
     with (
@@ -63,9 +64,9 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         r_hat = RewardEnsemble(
             env.observation_space, env.action_space, cfg.members, cfg.reward_std, generator=first_weights
         ).to(cfg.device)
-        paid = LearnedReward(env, r_hat)  # the learner never sees the true reward
+        paid = LearnedReward(env, r_hat, late=True)  # the learner never sees the true reward
         settings = name_value(cfg.set, "learner setting")
-        learner = Learner(cfg.learner, paid, settings, cfg.seed, cfg.device, cfg.entropy_bonus or 0.0)
+        learner = Learner(cfg.learner, paid, settings, cfg.seed, cfg.device, cfg.entropy_bonus or 0.0, paid.due)
         fit = Fit(
             r_hat,
             fit_rng,
@@ -95,12 +96,13 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
             with log.part("learn"):
                 learner.explore(cfg.explore_steps // cfg.n_envs)
             asked = answered = seen = 0
+            fitted = False  # people may answer later than asked
             labelling_seconds = 0.0
             episodes: list[Episode] = []
-            for phase, (rollouts, count) in enumerate(zip(phases, labels, strict=True)):
+            for rollouts, count in zip(phases, labels, strict=True):
                 with log.part("ask"):  # keep the pairs worth asking (section 2.2.4); of an unfitted r-hat, any
                     candidates = env.pairs(count * cfg.candidates, cfg.segment_steps, ask_rng)
-                    queries = select(strategy if phase else uniform, r_hat, candidates, count).queries()
+                    queries = select(strategy if fitted else uniform, r_hat, candidates, count).queries()
                     store.ask(queries, cfg.second_opinions)
                 with log.part("answer"):  # someone answers (section 2.2.2)
                     if hasattr(labeler, "observe_policy"):
@@ -113,7 +115,8 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                     if hasattr(labeler, "pop_withdrawn"):
                         answered -= fit.forget(labeler.pop_withdrawn())
                     fit.add(answers)
-                    report = fit.run(cfg.fit_updates if phase else fit.epochs(cfg.initial_epochs))
+                    report = fit.run(cfg.fit_updates if fitted else fit.epochs(cfg.initial_epochs))
+                    fitted = fitted or report.updates > 0
                     window = env.recent(cfg.reward_window, at_most=SAMPLE)[:2]
                     r_hat.normalise_outputs(*window, centre=not env.ends_early)
                 with log.part("learn"):  # the policy improves on r-hat (section 2.2.1)

@@ -318,7 +318,8 @@ def test_a_fit_is_its_seeds() -> None:
 
     first, again, other = fitted(1), fitted(1), fitted(2)
     assert all(map(torch.equal, first, again))
-    assert not any(map(torch.equal, first, other))
+    # The last bias cancels between segments of one length: nothing teaches it.
+    assert [torch.equal(*both) for both in zip(first, other, strict=True)].count(True) == 1
 
 
 @pytest.mark.parametrize("updates", [1, 2, 3, 7])

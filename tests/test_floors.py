@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
-    "words and formulas": "preference bradley_terry schedules config presets lookup stats",
+    "words and formulas": "preference bradley_terry schedules config presets lookup process stats",
     "parts": "ring fixed_horizon recorder store networks reward_model answers "
     "labelers labelers.oracle labelers.human labelers.judge",
     "verbs": "fit queries reward_env learners vector clips exchange evaluate runlog resolve saved",

@@ -17,7 +17,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
 from prefrl import presets
-from prefrl.learners import LEARNERS, EntropyBonusBuffer, Learner, Policy, check_settings, learner_class, plan
+from prefrl.learners import LEARNERS, Learner, Policy, check_settings, learner_class, plan
 from prefrl.preference import UserError
 from prefrl.recorder import Recorder
 from prefrl.reward_model import SMALLEST_IMAGE
@@ -290,16 +290,6 @@ def test_the_entropy_bonus_comes_on_top_of_the_learners_own(name: str, expected:
     assert more.model.ent_coef == pytest.approx(0.015)
     none = Learner(name, target(2), settings, seed=0)
     assert none.model.ent_coef == pytest.approx(expected - 0.01)
-
-
-def test_an_entropy_bonus_in_the_reward_by_hand() -> None:
-    box = spaces.Box(-1, 1, (1,), np.float32)
-    buffer = EntropyBonusBuffer(2, box, box, n_envs=2, ent_coef=0.5)
-    zeros = np.zeros((2, 1), np.float32)
-    for rewards, log_probs in (([1.0, 2.0], [-1.0, 3.0]), ([0.0, 0.0], [-4.0, 0.0])):
-        begun = np.zeros(2)
-        buffer.add(zeros, zeros, np.array(rewards), begun, torch.zeros(2), torch.tensor(log_probs))
-    np.testing.assert_allclose(buffer.rewards, [[1.5, 0.5], [2.0, 0.0]])
 
 
 @pytest.mark.parametrize("bonus", [0.0, 0.25])

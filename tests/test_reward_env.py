@@ -258,3 +258,38 @@ def test_choices_are_paid_for_too() -> None:
     before = env.reset().copy()
     choices = np.array([2, 0])
     np.testing.assert_array_equal(env.step(choices)[1], r_hat.reward(before, choices))
+
+
+def test_late_rewards_are_those_of_the_steps() -> None:
+    venvs = [counters(3, 4, 7, 5), counters(3, 4, 7, 5)]
+    at_once, late = LearnedReward(venvs[0], ensemble(venvs[0])), LearnedReward(venvs[1], ensemble(venvs[1]), late=True)
+    rng = np.random.default_rng(0)
+    at_once.reset(), late.reset()
+    for steps in (1, 12, 3):
+        paid = []
+        for _ in range(steps):
+            actions = actions_of(at_once, rng)
+            paid.append(at_once.step(actions)[1])
+            observations, nothing, _dones, _infos = late.step(actions)
+            assert not nothing.any()
+            observations[:] = actions[:] = np.nan  # the caller's to spoil
+        np.testing.assert_allclose(late.due(), paid, rtol=1e-5, atol=1e-6)
+        assert late.due().shape == (0, 3)
+        assert late.pop_mean_return() == pytest.approx(at_once.pop_mean_return(), rel=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_learner_paid_by_the_rollout_learns_what_one_paid_at_the_step_does(name: str) -> None:
+    rewards, weights = [], []
+    for late in (False, True):
+        recorder = Recorder(make_vec_env("prefrl-tests/Target-v0", 4, 0), "Target-v0", 0, 1000)
+        paid = LearnedReward(recorder, ensemble(recorder), late=late)
+        settings = {"n_steps": 16} | ({} if name == "a2c" else {"batch_size": 16})
+        learner = Learner(name, paid, settings, seed=0, due=paid.due if late else None)
+        learner.explore(30)
+        learner.learn([25, 16], lambda: 0.0)  # time limits at 20 steps: a cut-off's value is in the reward
+        rewards.append(learner.model.rollout_buffer.rewards)
+        weights.append(torch.cat([p.detach().ravel() for p in learner.model.policy.parameters()]))
+        assert not late or not len(paid.due())
+    np.testing.assert_allclose(*rewards, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(*weights, rtol=1e-2, atol=1e-3)
