@@ -185,7 +185,14 @@ class Artist:
                 env = make_env(
                     self.env_id, {**self.kwargs, "width": WIDTH, "height": HEIGHT, **joints}, render_mode="rgb_array"
                 )
-                env.unwrapped.model.vis.quality.shadowsize = 0  # type: ignore[attr-defined]
+                model: Any = env.unwrapped.model  # type: ignore[attr-defined]
+                model.vis.quality.shadowsize = 0
+                cameras = {text for i in range(model.ncam) for text in (model.camera(i).name, str(i))}
+                if self.camera is not None and self.camera not in cameras | {"-1"}:
+                    known = ", ".join(sorted(cameras)) or "none"
+                    raise UserError(
+                        f"{self.env_id} has no camera {self.camera!r}: its cameras are {known}, and -1 for a free one."
+                    )
             elif joints:
                 raise UserError(f"{self.env_id} has no cameras to choose from: leave --camera out.")
             try:
@@ -195,7 +202,7 @@ class Artist:
                 said = " ".join(f"{type(error).__name__}: {error}".split())
                 raise UserError(
                     f"{self.env_id} cannot be drawn here ({said:.200}): install OSMesa (Debian: apt install "
-                    f"libosmesa6){', choose another --camera' if joints else ''}, or label on a machine with a screen."
+                    f"libosmesa6), or label on a machine with a screen."
                 ) from error
             self._env = env
         return self._env

@@ -6,6 +6,7 @@ is better; r-hat is fitted to the answers.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,8 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         )
         inherit(store, cfg.labels_from, cfg.env, cfg.segment_steps)
         fit.add(store.answers()[0])
+        if cfg.labeler == "human" and not quiet:
+            print(f"people answer at `prefrl label {log.folder}`", file=sys.stderr)
         labeler = make_labeler(
             cfg.labeler,
             cfg.teachers,

@@ -4,10 +4,11 @@ config.toml          the configuration, every default filled in; `prefrl train -
 versions.json        Python, library and code versions
 metrics.csv          a row per phase; the same seed gives the same bytes
 timing.csv           seconds spent per phase and part, which no seed repeats
-labels.sqlite        every question and answer
+labels.sqlite        every question and answer, unless --store puts them elsewhere
 tensorboard/         the same measures as events
 reward.safetensors   r-hat
 policy.safetensors   the policy
+clips/               films that people were shown, which can be made again
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from schemathesis.checks import not_a_server_error
 
 from prefrl.cli import main
 from prefrl.config import LabelConfig, TrainConfig, from_toml
-from prefrl.label_page.app import About, create_app
+from prefrl.label_page.app import FRESH_S, About, create_app
 from prefrl.label_page.guard import BURST, LOOPBACK, MOST_BODY, Names, Rates, read_cookies
 from prefrl.label_page.serve import serve
 from prefrl.label_page.studio import Studio, Task, new_pool
@@ -174,6 +174,7 @@ def test_the_run_is_shown_while_it_goes_on(page: Page) -> None:
     ann = Person(page, "ann")
     (question,) = ann.next()
     ann.answer(question, "equal", 3.25)
+    time.sleep(FRESH_S)  # counts may be that old
     said = ann.get("/api/run").json()
     assert said["curves"]["step"] == []
     assert (said["asked"], said["answered"], said["planned"], said["policy"]) == (6, 1, 6, None)
@@ -308,7 +309,8 @@ def test_large_bodies_are_refused_however_they_are_sent(page: Page) -> None:
 def test_bodies_that_say_nothing(page: Page, body: bytes) -> None:
     ann = Person(page, "ann")
     headers = ann.headers | {"content-type": "application/json"}
-    refused(ann.request("POST", "/api/answer", content=body, headers=headers), 422)
+    said = ann.request("POST", "/api/answer", content=body, headers=headers)
+    refused(said, 400 if body.startswith(b"[[") else 422)
 
 
 @pytest.mark.parametrize(
@@ -425,7 +427,7 @@ def test_a_database_that_goes_away_and_comes_back(tmp_path: Path) -> None:
 def test_no_request_that_the_description_allows_or_forbids_breaks_the_server(page: Page) -> None:
     """Thirty cases of each operation; `python -m benchmarks.label_load` asks thousands."""
     ann = Person(page, "ann")
-    schema = schemathesis.openapi.from_asgi("/api/openapi.json", page.guard)
+    schema = schemathesis.openapi.from_asgi("/api/openapi.json", page.guard, headers={"host": "localhost"})
     seen: list[int] = []
 
     for result in schema.get_all_operations():
@@ -480,20 +482,24 @@ def make_newer(folder: Path) -> None:
 def test_another_address_needs_the_printed_token(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", GAME, [make_game_query(0)])
     command = [sys.executable, "-c", "from prefrl.cli import main; main()", "label", str(folder)]
-    process = subprocess.Popen([*command, "--host", "0.0.0.0", "--port", "0"], stdout=subprocess.PIPE, text=True)
-    try:
+    with subprocess.Popen([*command, "--host", "0.0.0.0", "--port", "0"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         found = re.fullmatch(r"http://[^:]+:(\d+)/#token=([\w-]{20,})\n", process.stdout.readline())
         assert found is not None
         url = f"http://127.0.0.1:{found[1]}"
-        for _ in range(100):
-            try:
-                assert httpx.get(f"{url}/api/run").status_code == 401
-                break
-            except httpx.ConnectError:
-                time.sleep(0.05)
-        assert httpx.get(f"{url}/api/run", headers={"authorization": f"Bearer {found[2]}"}).status_code == 200
-        assert httpx.get(f"{url}/api/run", headers={"host": "evil.example"}).status_code == 403
-    finally:
-        process.kill()
-        process.wait()
+        try:
+            wait_for(url)
+            assert httpx.get(f"{url}/api/run").status_code == 401
+            assert httpx.get(f"{url}/api/run", headers={"authorization": f"Bearer {found[2]}"}).status_code == 200
+            assert httpx.get(f"{url}/api/run", headers={"host": "evil.example"}).status_code == 403
+        finally:
+            process.kill()
+
+
+def wait_for(url: str) -> None:
+    for _ in range(200):
+        try:
+            httpx.get(url)
+            return
+        except httpx.ConnectError:
+            time.sleep(0.05)

@@ -127,17 +127,22 @@ def create_app(
         now = counts()
         return {**asdict(now), "planned": about.config.labels}
 
-    for status in (401, 404, 405):
+    for status in (400, 401, 404, 405):
 
         @app.exception_handler(status)
         async def told(_: Any, error: HTTPException) -> JSONResponse:
-            return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+            sentence = error.detail if error.detail.endswith(".") else f"{error.detail}."
+            return JSONResponse({"error": sentence}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def not_understood(_: Any, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return JSONResponse({"error": f"{where}: {first['msg']}."}, 422)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Any, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": "something went wrong here; what was saved is safe."}, 500)
 
     @app.exception_handler(UserError)
     async def cannot(_: Any, error: UserError) -> JSONResponse:

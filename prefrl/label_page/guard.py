@@ -134,7 +134,7 @@ class Guard:
         except Exception:
             traceback.print_exc()  # for whoever runs the server, and for nobody else
             if not began:
-                await _reply(say, 500, "something went wrong here; what you answered before is safe.")
+                await _reply(say, 500, "something went wrong here; what was saved is safe.")
 
     def _refuse(self, scope: Message, headers: dict[str, str]) -> tuple[int, str] | None:
         """The status and sentence of a request that may not pass."""
