@@ -95,14 +95,18 @@ def test_sixty_answers_by_keys_teach_the_reward_while_training_goes_on(tmp_path:
     """Somebody who prefers the faster cheetah answers from the keyboard; equal, cannot tell and undo included."""
     folder = tmp_path / "run"
     command = [*CLI, "train", "--env", "HalfCheetah-v5", "--labeler", "human", "--labels", "60", "--steps", "12800"]
-    command += ["--segment-steps", "15", "--phases", "6", "--keep-up", "1", "--slowdown", "10000", "--no-tensorboard"]
+    command += ["--segment-steps", "10", "--phases", "6", "--keep-up", "1", "--slowdown", "10000", "--no-tensorboard"]
     trainer = subprocess.Popen([*command, "--out", str(folder)], stderr=subprocess.PIPE, text=True)
     try:
         for _ in range(600):
             if (folder / "labels.sqlite").exists():
                 break
             time.sleep(0.1)
-        with Store(folder / "labels.sqlite") as store, label(folder) as url, browser(url, "Ann") as (page, complaints):
+        with (
+            Store(folder / "labels.sqlite") as store,
+            label(folder) as url,
+            browser(url, "Ann", viewport={"width": 800, "height": 600}) as (page, complaints),
+        ):
 
             def faster() -> str:
                 sides = [store.segment(side) for side in page.evaluate("shown.clips")]

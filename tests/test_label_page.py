@@ -443,7 +443,7 @@ def test_no_request_that_the_description_allows_or_forbids_breaks_the_server(pag
             seen.append(said.status_code)
 
         run()
-    assert len(seen) > 200
+    assert len(seen) > 100
     assert {200, 401, 422} <= set(seen)
 
 
