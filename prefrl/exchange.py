@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -208,15 +209,17 @@ def write_minari(rows: Rows, dataset_id: str, root: Path | None = None) -> None:
             )
         )
     try:
-        minari.create_dataset_from_buffers(
-            dataset_id,
-            episodes,
-            observation_space=env.observation_space,
-            action_space=env.action_space,
-            data_format="arrow",
-            algorithm_name="prefrl",
-            description="Segments that were compared; info `key` is the first 15 hexadecimal digits of each one's key.",
-        )
+        with warnings.catch_warnings():  # an author, a permalink and the like are for who publishes it
+            warnings.simplefilter("ignore", UserWarning)
+            minari.create_dataset_from_buffers(
+                dataset_id,
+                episodes,
+                observation_space=env.observation_space,
+                action_space=env.action_space,
+                data_format="arrow",
+                algorithm_name="prefrl",
+                description="Segments that were compared; the info `key` is 15 hexadecimal digits of the key.",
+            )
     except ValueError as error:
         raise UserError(
             f"Minari cannot make the dataset {dataset_id!r}: {' '.join(str(error).split()):.200}."
