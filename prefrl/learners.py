@@ -145,7 +145,12 @@ class Learner:
             self.env = self.normaliser
         algorithm = learner_class(name)
         kwargs: dict[str, Any] = {key: self._schedule(value) for key, value in settings.items()}
-        own = inspect.signature(algorithm).parameters.get("ent_coef")
+        takes = inspect.signature(algorithm).parameters
+        if "policy_kwargs" in takes:  # Adam in one call for all weights; its epsilon is stable-baselines3's
+            fused = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}
+            given = kwargs.get("policy_kwargs") or {}
+            kwargs["policy_kwargs"] = given if "optimizer_class" in given else fused | given
+        own = takes.get("ent_coef")
         if entropy_bonus and own is not None:
             kwargs["ent_coef"] = kwargs.get("ent_coef", own.default) + entropy_bonus
             entropy_bonus = 0.0

@@ -222,7 +222,8 @@ def test_learns_pendulum_from_answers_in_under_a_minute(tmp_path):
     run = prefrl.load_run(prefrl.train(config, quiet=True))
     true_returns = np.array(run.metrics["true_return"])
     assert np.nanmean(true_returns[-5:]) > -700
-    assert run.metrics["held_out_accuracy"][-1] > 0.75
+    assert np.mean(run.metrics["correlation"][-5:]) > 0.95
+    assert run.metrics["held_out_accuracy"][-1] > 0.65  # of some 70 answers, chosen because the members disagreed
 
 
 def test_an_environment_that_does_not_end_in_time_is_refused_before_anything_is_written(tmp_path):
