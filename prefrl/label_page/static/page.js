@@ -386,7 +386,8 @@ function chart(title, x, lines, end) {
   figure.append(caption, svg);
   const values = lines.flat().filter((y) => y !== null && y !== undefined);
   if (!values.length) {
-    svg.append(draw("text", { x: w / 2, y: h / 2, "text-anchor": "middle" }, "nothing yet"));
+    svg.setAttribute("viewBox", `0 0 ${w} 48`);
+    svg.append(draw("text", { x: 0, y: 26 }, "Nothing yet."));
     return figure;
   }
   let low = Math.min(...values), high = Math.max(...values);
