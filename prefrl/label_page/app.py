@@ -147,7 +147,8 @@ def create_app(
     @app.exception_handler(UserError)
     async def cannot(_: Any, error: UserError) -> JSONResponse:
         status = 409 if isinstance(error, RefusedError) else 503
-        text = "the database does not answer." if isinstance(error, UnreachableError) else str(error)
+        gone = "the database does not answer, or has no room: your answer is kept by your browser, and sent again."
+        text = gone if isinstance(error, UnreachableError) else str(error)
         return JSONResponse({"error": text}, status)
 
     @app.post("/api/hello", responses=refusals)

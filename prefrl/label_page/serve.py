@@ -15,6 +15,8 @@ from prefrl.preference import UserError
 from prefrl.store import Store
 from prefrl.vector import find_spec
 
+MOST_CONNECTIONS = 2_000
+
 
 def serve(config: LabelConfig) -> None:
     """Show the page until interrupted.
@@ -45,7 +47,14 @@ def serve(config: LabelConfig) -> None:
             about = About(spec.name, instruction, run, config.run)
             _, guard = create_app(about, store, studio, hosts, token)
             server = uvicorn.Server(
-                uvicorn.Config(guard, log_level="warning", server_header=False, timeout_graceful_shutdown=2)
+                uvicorn.Config(
+                    guard,
+                    log_level="warning",
+                    server_header=False,
+                    ws="none",
+                    limit_concurrency=MOST_CONNECTIONS,
+                    timeout_graceful_shutdown=2,
+                )
             )
             port = bound.getsockname()[1]
             name = "localhost" if local else socket.gethostname() if config.host in ("0.0.0.0", "::") else config.host

@@ -89,7 +89,8 @@ class Studio:
             self._making.clear()
             self._pool = new_pool(self.task)
             raise
-        self._making.pop(key, None)
+        finally:
+            self._making.pop(key, None)
         with suppress(OSError):  # a full disk only means that it is drawn again
             self.shelf.mkdir(exist_ok=True)
             new = path.with_suffix(f".{os.getpid()}")
