@@ -3,8 +3,8 @@
     python -m benchmarks.label_load
 
 Simulated labelers speak HTTP to a real page. load: 200 of them at a person's pace, against PostgreSQL and SQLite.
-kills: `kill -9` of the page, the database and the trainer at random moments under load. cases: thousands of requests
-that schemathesis makes of the page's description.
+kill_page and the like: `kill -9` of page, database or trainer at random moments under load. cases: thousands of
+requests that schemathesis makes of the page's description.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CLI = [sys.executable, "-c", "import sys; from prefrl.cli import main; sys.exit(
 class Load:
     """Load and kills on the label page."""
 
-    what: tuple[str, ...] = ("load", "kills", "cases")
+    what: tuple[str, ...] = ("load", "kill_page", "kill_database", "kill_trainer", "cases")
     """Which of them."""
     labelers: int = 200
     """People at a time."""
@@ -401,9 +401,10 @@ def main(ask: Load) -> None:
             note("load_postgresql", load(ask, database.url))
         note("load_sqlite", load(ask, None))
         note("asked", asdict(ask) | {"cores": len(os.sched_getaffinity(0))})
-    if "kills" in ask.what:
-        for name in ("page", "database"):
+    for name in ("page", "database"):
+        if f"kill_{name}" in ask.what:
             note(f"kill_{name}", kill_page_or_database(name, ask.kills))
+    if "kill_trainer" in ask.what:
         note("kill_trainer", kill_trainer(ask.kills))
     if "cases" in ask.what:
         note("cases", cases(ask.cases))

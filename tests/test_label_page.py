@@ -493,7 +493,20 @@ def test_another_address_needs_the_printed_token(tmp_path: Path) -> None:
             assert httpx.get(f"{url}/api/run", headers={"authorization": f"Bearer {found[2]}"}).status_code == 200
             assert httpx.get(f"{url}/api/run", headers={"host": "evil.example"}).status_code == 403
         finally:
+            listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
             process.kill()
+    for _ in range(200):
+        if not any(map(is_alive, listed.stdout.split())):
+            break
+        time.sleep(0.05)
+    assert not any(map(is_alive, listed.stdout.split()))  # whoever drew for it has gone with it
+
+
+def is_alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def wait_for(url: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import re
+import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -138,8 +139,17 @@ _artist: Artist | None = None  # of this process
 
 def _begin(task: Task) -> None:
     global _artist
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(5)
     _artist = Artist(task.env_id, task.env_kwargs, task.camera)
+
+
+def _end_with_parent() -> None:
+    """A page that is killed leaves nobody behind, who would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(0)
 
 
 def _check() -> None:
