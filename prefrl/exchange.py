@@ -14,6 +14,7 @@ and comes back the same by `prefrl labels import`. Keys are content hashes, so n
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import warnings
@@ -72,14 +73,8 @@ def write(rows: Rows, folder: Path, kind: str = "parquet") -> None:
     """Write a store's rows as files, "parquet" or "jsonl"; the format is this module's docstring.
 
     Raises:
-        UserError: the folder is there already or cannot be made, or Parquet's package is missing.
+        UserError: the folder is there already or cannot be written, or Parquet's package is missing.
     """
-    if kind == "parquet":
-        _pyarrow()
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"cannot write {str(folder)!r} ({error.strerror}): give a folder that is not there.") from error
     asked = {row["key"]: row for row in rows["queries"]}
     events = []
     for event, table in EVENTS.items():
@@ -94,15 +89,26 @@ def write(rows: Rows, folder: Path, kind: str = "parquet") -> None:
         if array is not None
     }
     files: dict[str, list[dict[str, Any]]] = {"answers": events, "segments": plain}
-    for name, lines in files.items():
-        if kind == "parquet":
-            arrow, parquet = _pyarrow()
-            parquet.write_table(arrow.Table.from_pylist(lines), folder / f"{name}.parquet")
-        else:
-            text = (json.dumps(row, default=datetime.isoformat) + "\n" for row in lines)
-            (folder / f"{name}.jsonl").write_text("".join(text))
-    with (folder / "segments.npz").open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    libraries = _pyarrow() if kind == "parquet" else None
+    new = folder.with_name(f"{folder.name}.unfinished")
+    try:
+        if folder.exists():
+            raise FileExistsError(errno.EEXIST, "it is there already")
+        new.mkdir(parents=True)
+        for name, lines in files.items():
+            if libraries is not None:
+                arrow, parquet = libraries
+                parquet.write_table(arrow.Table.from_pylist(lines), new / f"{name}.parquet")
+            else:
+                text = (json.dumps(row, default=datetime.isoformat) + "\n" for row in lines)
+                (new / f"{name}.jsonl").write_text("".join(text))
+        with (new / "segments.npz").open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        new.rename(folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {str(folder)!r} ({error.strerror}): give a folder that is not there, on a disk with room."
+        ) from error
 
 
 def _read_folder(folder: Path) -> Rows:
