@@ -88,8 +88,8 @@ class Served:
 
     def kill(self) -> None:
         """SIGKILL, to the page alone; those who draw for it end by themselves."""
-        self.process.kill()
-        self.process.wait()
+        with self.process:
+            self.process.kill()
 
 
 def start_page(folder: Path, port: int = 0) -> Served:
@@ -109,8 +109,8 @@ def page(folder: Path) -> Iterator[Served]:
     try:
         yield served
     finally:
-        served.process.terminate()
-        served.process.wait()
+        with served.process:
+            served.process.terminate()
 
 
 @dataclass

@@ -135,7 +135,7 @@ def test_sixty_answers_by_keys_teach_the_reward_while_training_goes_on(tmp_path:
             page.click("#tab-run")
             until(page, "document.querySelectorAll('#charts polyline').length >= 3")
             assert "Ann" in page.inner_text("#people")
-            until(page, "document.querySelector('#policy video').readyState >= 3")
+            until(page, "document.querySelector('#policy video').readyState >= 3", 150)
             counts = store.counts()
             given = store.given()
     finally:
@@ -165,31 +165,28 @@ def test_answers_given_while_the_page_is_away_are_kept_and_sent_later(tmp_path: 
     """The server is killed; the browser keeps the answer, even through a reload, until a server is back."""
     folder = make_run(tmp_path / "run", "CartPole-v1", make_queries("CartPole-v1", 4, 8))
     command = [*CLI, "label", str(folder), "--port"]
-    process = subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    url = process.stdout.readline().strip()
-    with browser(url, "Bob") as (page, _), Store(store_of(folder)) as store:
-        shown(page)
-        press(page, "ArrowLeft")
-        until(page, "!outbox.length")
-        key = shown(page)
-        process.kill()
-        process.wait()
-        page.keyboard.press("ArrowRight")
-        until(page, "outbox.length === 1 && document.querySelector('#saved').textContent.includes('kept here')")
-        assert store.counts().answered == 1
-        port = url.rsplit(":", 1)[1].strip("/")
-        process = subprocess.Popen([*command, port], stdout=subprocess.PIPE, text=True)
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline()
-            page.reload()
-            until(page, "named && !outbox.length")
-            assert {answer.key for answer in store.given() if answer.mu == 0.0} == {key}
-            assert store.counts().answered == 2
-        finally:
+    with subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        with browser(url, "Bob") as (page, _), Store(store_of(folder)) as store:
+            shown(page)
+            press(page, "ArrowLeft")
+            until(page, "!outbox.length")
+            key = shown(page)
             process.kill()
             process.wait()
+            page.keyboard.press("ArrowRight")
+            until(page, "outbox.length === 1 && document.querySelector('#saved').textContent.includes('kept here')")
+            assert store.counts().answered == 1
+            port = url.rsplit(":", 1)[1].strip("/")
+            with subprocess.Popen([*command, port], stdout=subprocess.PIPE, text=True) as another:
+                assert another.stdout is not None
+                assert another.stdout.readline()
+                page.reload()
+                until(page, "named && !outbox.length")
+                assert {answer.key for answer in store.given() if answer.mu == 0.0} == {key}
+                assert store.counts().answered == 2
+                another.kill()
 
 
 @pytest.mark.parametrize("device", ["desktop", "phone", "dark"])

@@ -83,6 +83,7 @@ def _bind(host: str, port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
+        made.listen(2048)  # from now on nobody is refused: who comes early waits
     except (OSError, OverflowError) as error:
         made.close()
         raise UserError(

@@ -20,7 +20,7 @@ from prefrl.preference import Segment
 from prefrl.saved import load_run
 from prefrl.store import Store
 
-POLICY_S = 8  # seconds of film that show what the policy does
+POLICY_S = 4  # seconds of film that show what the policy does
 WORKERS = 2
 
 

@@ -356,7 +356,7 @@ async function film(version) {
   seen = version;
   const reply = await fetch("/policy.mp4", token ? { headers: { authorization: `Bearer ${token}` } } : {});
   $("policy").classList.remove("loading");
-  if (!reply.ok) return;
+  if (!reply.ok) { seen = null; return; }
   const old = video.src;
   video.src = URL.createObjectURL(await reply.blob());
   if (old) URL.revokeObjectURL(old);
