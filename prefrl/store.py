@@ -483,7 +483,8 @@ def _connect(url: str | Path) -> tuple[sa.Engine, str]:
     try:
         place = sa.make_url(str(url)) if "://" in str(url) else sa.URL.create("sqlite", database=str(url))
         if place.get_backend_name() != "sqlite":
-            engine = sa.create_engine(place, pool_size=10, max_overflow=30, pool_pre_ping=True)
+            limits = {"connect_timeout": 5} if place.get_driver_name().startswith("psycopg") else {}
+            engine = sa.create_engine(place, pool_size=10, max_overflow=30, pool_pre_ping=True, connect_args=limits)
             return engine, place.render_as_string()
         arguments = {"check_same_thread": False, "timeout": 30}  # one connection: threads share even ":memory:"
         engine = sa.create_engine(place, poolclass=sa.QueuePool, pool_size=1, max_overflow=0, connect_args=arguments)
@@ -608,6 +609,7 @@ class PatientStore(Store):
         """Open a store that is there now."""
         super().__init__(url)
         self._later: list[Callable[[], None]] = []
+        self._counted = super().counts()
 
     @property
     def waiting(self) -> int:
