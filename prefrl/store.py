@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import secrets
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -97,7 +98,7 @@ _QUERIES = sa.Table(
     sa.Column("right_key", sa.ForeignKey(_SEGMENTS.c.key), nullable=False),
     sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False, default=_now),
     sa.Column("wanted", sa.Integer, nullable=False, default=1),  # people who are still to be asked
-    sa.Index("queries_wanted", "wanted", "id"),
+    sa.Index("queries_wanted", "id", sqlite_where=sa.text("wanted > 0"), postgresql_where=sa.text("wanted > 0")),
 )
 
 
@@ -214,6 +215,7 @@ class Store:
         UserError when that leads nowhere, or to something else than a store that this version can read.
         """
         self._engine, self._name = _connect(url)
+        self._turn = threading.Lock()
         try:
             with self._transaction() as connection:
                 if connection.dialect.name == "postgresql":  # which lets two create one table at once, and fail
@@ -225,7 +227,7 @@ class Store:
                 while migrate := _MIGRATIONS.get(connection.execute(sa.select(_VERSION)).scalar() or 0):
                     migrate(connection)
                     connection.execute(sa.update(_VERSION).values(schema_version=_VERSION.c.schema_version + 1))
-                self._check_version(connection)
+                self._check_version(connection.execute(sa.select(_VERSION)).scalar())
         except BaseException:
             self.close()
             raise
@@ -282,6 +284,8 @@ class Store:
         others = sa.select(sa.func.count()).where(live, _LEASES.c.labeler != labeler).scalar_subquery()
         mine = sa.exists().where(_ANSWERS.c.query_key == _QUERIES.c.key, _ANSWERS.c.labeler == labeler)
         with self._writing() as connection:
+            if connection.dialect.name == "postgresql":  # a lease lost to a power cut is no loss
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             held = connection.execute(
                 sa.select(*columns, _LEASES.c.ticket)
                 .where(live, _LEASES.c.labeler == labeler)
@@ -289,12 +293,9 @@ class Store:
                 .limit(count)
             ).all()
             keys = [row.key for row in held]
-            new = connection.execute(
-                sa.select(*columns)
-                .where(_QUERIES.c.wanted > 0, others < _QUERIES.c.wanted, ~mine, _QUERIES.c.key.not_in(keys))
-                .order_by(_QUERIES.c.id)
-                .limit(count - len(held))
-            ).all()
+            free = sa.select(*columns).where(_QUERIES.c.wanted > 0, others < _QUERIES.c.wanted, ~mine)
+            free = free.where(_QUERIES.c.key.not_in(keys)).order_by(_QUERIES.c.id).limit(count - len(held))
+            new = connection.execute(free).all() if len(held) < count else []
             if keys:
                 yours = sa.and_(_LEASES.c.labeler == labeler, _LEASES.c.query_key.in_(keys))
                 connection.execute(sa.update(_LEASES).where(yours).values(until=now + timedelta(seconds=seconds)))
@@ -447,13 +448,13 @@ class Store:
 
         Hence what is unrecorded stays so until this records it, and the ids of answers grow in the order of commits.
         """
-        with self._transaction() as connection:
-            connection.execute(sa.update(_VERSION).values(schema_version=_VERSION.c.schema_version))
-            self._check_version(connection)  # again: the store may have been migrated since it was opened
+        turn = sa.update(_VERSION).values(schema_version=_VERSION.c.schema_version)
+        with self._turn, self._transaction() as connection:  # threads wait here, and not in the database
+            version = connection.execute(turn.returning(_VERSION.c.schema_version)).scalar()
+            self._check_version(version)  # again: the store may have been migrated since it was opened
             yield connection
 
-    def _check_version(self, connection: sa.Connection) -> None:
-        version = connection.execute(sa.select(_VERSION)).scalar()
+    def _check_version(self, version: int | None) -> None:
         if version != SCHEMA_VERSION:
             raise UserError(
                 f"the store {self._name} has schema version {version} and this prefrl reads {SCHEMA_VERSION}: use the "
@@ -484,7 +485,7 @@ def _connect(url: str | Path) -> tuple[sa.Engine, str]:
         place = sa.make_url(str(url)) if "://" in str(url) else sa.URL.create("sqlite", database=str(url))
         if place.get_backend_name() != "sqlite":
             limits = {"connect_timeout": 5} if place.get_driver_name().startswith("psycopg") else {}
-            engine = sa.create_engine(place, pool_size=10, max_overflow=30, pool_pre_ping=True, connect_args=limits)
+            engine = sa.create_engine(place, pool_size=10, max_overflow=30, connect_args=limits)
             return engine, place.render_as_string()
         arguments = {"check_same_thread": False, "timeout": 30}  # one connection: threads share even ":memory:"
         engine = sa.create_engine(place, poolclass=sa.QueuePool, pool_size=1, max_overflow=0, connect_args=arguments)
