@@ -16,15 +16,14 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from benchmarks import figure2, question
 from prefrl.compare import FINAL_SHARE, Outcome, panels, results, run_comparison
 from prefrl.config import CompareConfig
 from prefrl.plots import TRUE_REWARD, learning_curves, result_table
 from prefrl.stats import bootstrap_interval, interquartile_mean
 
 RESULTS = Path(__file__).parent / "results" / "loop"
-README = Path(__file__).parent.parent / "README.md"
 LIBRARIES = ("gymnasium", "envpool", "stable-baselines3", "torch")
-MARK = "<!-- python -m benchmarks.loop --report -->"  # the table stands between two of these
 
 
 @dataclass(frozen=True)
@@ -128,11 +127,11 @@ def summary(outcomes: list[Outcome]) -> str:
 
 
 def report(outcomes: list[Outcome]) -> None:
-    """Write figure.png and the README's table, and print it."""
+    """Draw figure.png, and print the table; both are the README's as long as figure 2 has not been run."""
     text = summary(outcomes)
-    before, after = README.read_text().split(MARK, 1)[0], README.read_text().rsplit(MARK, 1)[1]
-    README.write_text(f"{before}{MARK}\n{text}\n{MARK}{after}")
     learning_curves(panels(outcomes), RESULTS / "figure.png")
+    if not question.outcomes(figure2.QUESTION):
+        question.write_between(question.FRONT, "table", text)
     print(text)
 
 

@@ -29,12 +29,14 @@ class Minibatch:
         mask: (b, 2, T) 1 on the steps of a segment, 0 after its end.
         mu: (b,) weight on the left segment.
         counts: (b, K) times each answer is in each member's bootstrap.
+        true_returns: (b, 2) of the segments, over their deviation among all answers; for the objective "target" alone.
     """
 
     inputs: Shaped[Tensor, "b 2 t *features"]
     mask: Float[Tensor, "b 2 t"]
     mu: Float[Tensor, " b"]
     counts: Float[Tensor, "b k"]
+    true_returns: Float[Tensor, "b 2"]
 
 
 class Answers:
@@ -55,6 +57,7 @@ class Answers:
         self._mask = torch.zeros(0, 2, segment_steps, device=self.device)
         self._mu = torch.zeros(0, device=self.device)
         self._counts = torch.zeros(0, r_hat.members, device=self.device)
+        self._true_returns = torch.zeros(0, 2, device=self.device)
 
     def __len__(self) -> int:
         """Answers kept, N."""
@@ -80,6 +83,8 @@ class Answers:
         self._mask = self._newest(mask, self._mask)
         self._mu = self._newest(np.array([p.mu for p in decided], np.float32), self._mu)
         self._counts = self._newest(counts.astype(np.float32), self._counts)
+        true = np.array([[p.query.left.rewards.sum(), p.query.right.rewards.sum()] for p in decided], np.float32)
+        self._true_returns = self._newest(true, self._true_returns)
 
     def keep(self, places: NDArray[np.bool_]) -> None:
         """Forget all answers but those at these places, (N,)."""
@@ -88,6 +93,7 @@ class Answers:
             self._steps = self._steps[chosen]
         self._packed = [packed for packed, kept in zip(self._packed, places, strict=False) if kept]
         self._mask, self._mu, self._counts = self._mask[chosen], self._mu[chosen], self._counts[chosen]
+        self._true_returns = self._true_returns[chosen]
 
     def batch(self, index: NDArray[np.integer]) -> Minibatch:
         """The answers at these places."""
@@ -98,7 +104,8 @@ class Answers:
             pixels = b"".join(zlib.decompress(self._packed[i]) for i in index)
             images = np.frombuffer(pixels, np.uint8).reshape(len(index), 2, self.segment_steps, *self._image_shape)
             inputs = torch.from_numpy(images.copy()).to(self.device)
-        return Minibatch(inputs, self._mask[place], self._mu[place], self._counts[place])
+        true = self._true_returns[place] / self._true_returns.std(correction=0).clamp_min(1e-8)
+        return Minibatch(inputs, self._mask[place], self._mu[place], self._counts[place], true)
 
     def _newest(self, new: Tensor | NDArray[np.float32], old: Tensor | None) -> Tensor:
         added = torch.as_tensor(new, device=self.device)

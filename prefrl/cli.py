@@ -34,6 +34,65 @@ class PlotConfig:
 
 
 @dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure saved reward models against the true reward, on fresh behaviour of each run's own policy."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or folders that hold run folders."""
+    steps: int = 10_000
+    """Environment steps of fresh behaviour."""
+    pairs: int = 1_000
+    """Pairs of segments drawn from it."""
+    seed: int = 0
+    """Seeds behaviour and pairs."""
+    out: Path | None = None
+    """Write the measures as CSV here too, a row for each run."""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Run a grid: every environment, arm and seed that a TOML file asks for, on this machine or on a Ray cluster.
+
+    A run that is finished is not run again, so a sweep that was stopped, or in which some runs failed, goes on when the
+    same command is given again. The file:
+
+        env = ["Hopper-v5", "Walker2d-v5"]   # lists are taken in every combination
+        seed = [0, 1, 2]
+        cpus = 1                             # that each run takes; gpus likewise
+        [[grid]]
+        command = "baseline"
+        [[grid]]
+        labels = [350, 700]
+
+    `prefrl.grid` says the rest: names for arms, settings for single environments.
+    """
+
+    grid: tyro.conf.Positional[Path]
+    """The TOML file."""
+    out: Path | None = None
+    """Where the runs go, each to OUT/ENV/ARM-seedN. Default: as the file says, else runs/sweep/NAME."""
+    address: str | None = None
+    """Ray cluster to run on: HOST:PORT, or auto for the one that this machine is part of.
+    Its machines need prefrl installed, and OUT on storage that they share. Default: this machine alone."""
+    dry_run: bool = False
+    """Only say which runs there are, and which of them are finished."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Write runs as one page, without server or network: curves, questions and answers, how far to trust the reward."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or folders that hold run folders."""
+    out: Path = Path("report.html")
+    """The page."""
+    clips: int = 12
+    """Questions of each run that are shown with both segments."""
+    steps: int = 10_000
+    """Environment steps of fresh behaviour that each reward model is judged on."""
+
+
+@dataclass(frozen=True)
 class EnvsConfig:
     """List the environments that can be asked for by id, with horizon, segment length and reward."""
 
@@ -73,6 +132,56 @@ def _plot(config: PlotConfig) -> None:
     print(config.out)
 
 
+def _evaluate(config: EvaluateConfig) -> None:
+    import csv
+
+    from prefrl.compare import find_runs
+    from prefrl.evaluate import evaluate_run
+    from prefrl.plots import measures_table
+    from prefrl.saved import load_run
+
+    if config.out is not None and not config.out.parent.is_dir():
+        raise UserError(
+            f"cannot write {str(config.out)!r}: there is no folder {str(config.out.parent)!r}; make it first."
+        )
+    measured = {
+        str(run): evaluate_run(load_run(run), config.steps, config.pairs, seed=config.seed).measures
+        for run in find_runs(config.runs)
+    }
+    print(measures_table(measured))
+    if config.out is not None:
+        with config.out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["run", *next(iter(measured.values()))], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({"run": run, **measures} for run, measures in measured.items())
+
+
+def _sweep(config: SweepConfig) -> int:
+    from prefrl.grid import read_grid
+    from prefrl.sweep import sweep, to_run
+
+    jobs = read_grid(config.grid, config.out)
+    if config.dry_run:
+        waiting = to_run(jobs)
+        for job in jobs:
+            print("to run   " if job in waiting else "finished ", job.config.out)
+        return 0
+    failed = [run for run in sweep(jobs, config.address) if run.error]
+    print(f"{len(jobs) - len(failed)} of {len(jobs)} runs are finished.")
+    for run in failed:
+        print(f"{run.job.config.out} failed: {run.error}", file=sys.stderr)
+    if failed:
+        print("The same command runs again what has failed.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _report(config: ReportConfig) -> None:
+    from prefrl.report import write_page
+
+    write_page(config.runs, config.out, config.clips, config.steps)
+    print(config.out)
+
+
 def _envs(config: EnvsConfig) -> None:
     from prefrl.vector import list_environments
 
@@ -105,7 +214,10 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
     "train": (TrainConfig, _train),
     "baseline": (BaselineConfig, _baseline),
     "compare": (CompareConfig, _compare),
+    "sweep": (SweepConfig, _sweep),
     "plot": (PlotConfig, _plot),
+    "evaluate": (EvaluateConfig, _evaluate),
+    "report": (ReportConfig, _report),
     "envs": (EnvsConfig, _envs),
     "check": (CheckConfig, _check),
     "label": (LabelConfig, _label),

@@ -10,22 +10,29 @@ import csv
 import math
 import shlex
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from prefrl.baseline import run_baseline
-from prefrl.config import BaselineConfig, CompareConfig, PreferenceConfig, TrainConfig, from_toml
-from prefrl.plots import TRUE_REWARD, Result, learning_curves, result_table
+from prefrl.batch import Board, is_set_aside, run_one, set_aside, unfinished
+from prefrl.config import (
+    TRUE_REWARD,
+    BaselineConfig,
+    CompareConfig,
+    PreferenceConfig,
+    TrainConfig,
+    arm_name,
+    from_toml,
+    slug,
+)
+from prefrl.plots import Result, learning_curves, result_table
 from prefrl.preference import UserError
 from prefrl.resolve import resolve
-from prefrl.run import train
-from prefrl.runlog import is_finished, read_table, versions
+from prefrl.runlog import read_table, versions
 from prefrl.stats import Curve, bootstrap_interval, final_return, interquartile_mean
 
 FINAL_SHARE = 0.1  # a run's result is its mean true return over this last share of the steps
@@ -61,14 +68,13 @@ def run_comparison(config: CompareConfig, quiet: bool = False) -> list[Outcome]:
     Raises:
         UserError: a run cannot be done as asked, or a folder in the way holds another run.
     """
-    folder = config.out or Path("runs/compare") / config.env.replace("/", "-").replace(":", "-")
+    folder = config.out or Path("runs/compare") / slug(config.env)
     runs = plan_runs(config, folder)
-    unfinished = [run for run in runs if not is_done(run)]
-    for run in unfinished:
-        _set_aside(run)
-        resolve(run)  # say what is wrong with any of them before the first begins
-    if unfinished:
-        run_all(unfinished, config.jobs, quiet)
+    left = unfinished(runs)
+    for run in left:
+        set_aside(run)
+    if left:
+        run_all(left, config.jobs, quiet)
     outcomes = [read_outcome(run.out) for run in runs if run.out is not None]
     write_report(outcomes, folder, title=f"{config.env}, {config.steps:,} steps")
     return outcomes
@@ -84,6 +90,8 @@ def plan_runs(config: CompareConfig, folder: Path) -> list[BaselineConfig]:
     """
     if not config.labels or config.seeds < 1 or config.jobs < 1:
         raise UserError("compare needs at least one label budget, one seed and one job at a time.")
+    if config.arm is not None:
+        raise UserError("compare names its arms itself, after their labels: leave out --arm, or use `prefrl sweep`.")
     shared = {field.name: getattr(config, field.name) for field in fields(PreferenceConfig)}
     first = TrainConfig(**{**shared, "labels": config.labels[0], "out": folder / "not-there-yet"})
     explore_steps = resolve(first).explore_steps
@@ -100,105 +108,23 @@ def plan_runs(config: CompareConfig, folder: Path) -> list[BaselineConfig]:
     return runs
 
 
-def is_done(run: BaselineConfig) -> bool:
-    """Whether the run's folder holds this very run, finished.
-
-    Raises:
-        UserError: it holds a run of another configuration.
-    """
-    assert run.out is not None
-    if not is_finished(run.out):
-        return False
-    recorded = from_toml(type(run), run.out / "config.toml")
-    asked = resolve(replace(run, out=run.out.with_name(run.out.name + "-not-there")))
-    for name in (field.name for field in fields(asked)):
-        value = getattr(asked, name)
-        if name not in ("out", "device", "backend", "tensorboard", "wandb") and getattr(recorded, name) != value:
-            raise UserError(
-                f"{str(run.out)!r} holds a run with {name}={getattr(recorded, name)!r}, and {value!r} is asked for: "
-                f"choose another --out."
-            )
-    return True
-
-
-def _set_aside(run: BaselineConfig) -> None:
-    """Move what a stopped run left out of the way; nothing recorded is deleted."""
-    assert run.out is not None
-    if run.out.exists():
-        count = 1
-        while (aside := run.out.with_name(f"{run.out.name}.stopped{count}")).exists():
-            count += 1
-        run.out.rename(aside)
-
-
-def run_one(run: BaselineConfig) -> Path:
-    """Train, or run the baseline, without showing progress."""
-    return train(run, quiet=True) if isinstance(run, TrainConfig) else run_baseline(run, quiet=True)
-
-
 def run_all(runs: Sequence[BaselineConfig], jobs: int, quiet: bool = False) -> None:
     """Run these, `jobs` at a time in processes of their own, and say how they are getting on."""
-    began = time.perf_counter()
-    total = sum(run.steps for run in runs)
     with (
         ProcessPoolExecutor(min(jobs, len(runs)), mp_context=get_context("spawn")) as pool,
-        _Board(total, quiet) as board,
+        Board(runs, quiet) as board,
     ):
         waiting: dict[Future[Path], BaselineConfig] = {pool.submit(run_one, run): run for run in runs}
         try:
             while waiting:
                 done, _ = wait(waiting, timeout=1.0, return_when="FIRST_COMPLETED")
                 for future in done:
-                    run = waiting.pop(future)
-                    outcome = read_outcome(future.result())
-                    board.say(
-                        f"{outcome.task}, {outcome.arm}, seed {outcome.seed}: true return {outcome.final:.4g} after "
-                        f"{run.steps:,} steps, {outcome.seconds:.0f} s"
-                    )
-                board.update([run for run in runs if run.out is not None and (run.out / "metrics.csv").exists()], began)
+                    board.ended(waiting.pop(future), describe(future.result()))
+                board.refresh()
         except BaseException:
             for future in waiting:
                 future.cancel()
             raise
-
-
-class _Board:
-    """One bar over all runs, and a line for each that finishes."""
-
-    def __init__(self, total: int, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
-        self._bar = Progress(
-            TextColumn("[bold]all runs"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=total, note="")
-
-    def __enter__(self) -> _Board:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def say(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True)
-
-    def update(self, begun: Iterable[BaselineConfig], began: float) -> None:
-        steps = 0
-        for run in begun:
-            assert run.out is not None
-            lines = (run.out / "metrics.csv").read_text().splitlines()
-            steps += int(lines[-1].partition(",")[0]) if len(lines) > 1 else 0
-        self._bar.update(self._task, completed=steps, note=f"{steps / (time.perf_counter() - began):,.0f} steps/s")
 
 
 def read_outcome(folder: Path) -> Outcome:
@@ -216,22 +142,34 @@ def read_outcome(folder: Path) -> Outcome:
     steps, returns = np.array(measured).T
     return Outcome(
         task=config.env,
-        arm=f"{config.labels} labels" if isinstance(config, TrainConfig) else TRUE_REWARD,
+        arm=arm_name(config),
         seed=config.seed,
         curve=(steps, returns),
         seconds=read_table(folder / "timing.csv")["seconds"][-1],
     )
 
 
+def describe(folder: Path) -> str:
+    """A line about a finished run."""
+    try:
+        outcome = read_outcome(folder)
+    except UserError as error:  # no episode has come to its end
+        return str(error)
+    return (
+        f"{outcome.task}, {outcome.arm}, seed {outcome.seed}: true return {outcome.final:.4g} after "
+        f"{int(np.asarray(outcome.curve[0])[-1]):,} steps, {outcome.seconds:.0f} s"
+    )
+
+
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """The run folders among these folders and directly inside them, in order of name.
+    """The run folders among these folders and anywhere inside them, in order of name; stopped runs are left out.
 
     Raises:
         UserError: a folder neither is nor holds a run.
     """
     found: list[Path] = []
     for folder in folders:
-        inside = sorted(path.parent for path in [*folder.glob("config.toml"), *folder.glob("*/config.toml")])
+        inside = sorted(path.parent for path in folder.rglob("config.toml") if not is_set_aside(path.parent))
         if not inside:
             raise UserError(
                 f"{str(folder)!r} neither is a run folder nor holds any: give folders that `prefrl train` made."

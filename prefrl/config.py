@@ -6,10 +6,14 @@ A field that is `None` takes the value documented for the environment's family i
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+TRUE_REWARD = "true reward"  # the arm that every other is compared with
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class BaselineConfig:
     """Clip the true reward to [-1, 1] before it is scaled. Default: the environment's metadata["clip_reward"]."""
     device: str = "auto"
     """auto, cpu or cuda. auto is cuda only for image observations: small networks are faster on a CPU."""
+    arm: str | None = None
+    """What tables and figures call runs that differ in their seed alone. Default: "true reward", or "700 labels"."""
     out: Path | None = None
     """Folder of the run; must not exist. Default: runs/ENV/ARM-seedN."""
     tensorboard: bool = True
@@ -106,6 +112,11 @@ class PreferenceConfig(BaselineConfig):
     fit_updates: int | None = None
     """Gradient steps of the reward's fit per phase, a fixed budget however many answers there are. Default: by
     family."""
+    objective: Literal["preference", "target"] = "preference"
+    """What r-hat is fitted to: the answers, or by least squares the true returns of the segments asked about (paper,
+    section 3.3: a labeler who gives numbers)."""
+    freeze_reward_at: float = 1.0
+    """Share of the phases after which r-hat stays as it is; the labels are asked before."""
     l2: float = 1e-4
     """First weight of the L2 penalty, adapted so that held-out loss stays within 1.1 to 1.5 of training loss;
     0 turns it off."""
@@ -118,7 +129,10 @@ class TrainConfig(PreferenceConfig):
     """Learn a reward from answers, and a policy from that reward alone (Christiano et al. 2017)."""
 
     labels: int = 700
-    """Questions asked in all, exactly; a skipped one counts."""
+    """Questions asked in all, exactly; a skipped one counts. 0 with `reward_from`."""
+    reward_from: Path | None = None
+    """Pay the finished reward of this run's folder, frozen, and ask nothing: a fresh policy shows what it is worth.
+    {env} and {seed} in it stand for this run's, as folders have them."""
 
 
 @dataclass(frozen=True)
@@ -186,10 +200,42 @@ class VideoConfig:
 Config = TypeVar("Config", bound=BaselineConfig)
 
 
+def arm_name(config: BaselineConfig) -> str:
+    """What tables and figures call this run's arm."""
+    return config.arm or (f"{config.labels} labels" if isinstance(config, TrainConfig) else TRUE_REWARD)
+
+
+def folder_name(config: BaselineConfig) -> str:
+    """What a run's folder is called, among those of its environment."""
+    usual = f"labels{config.labels}" if isinstance(config, TrainConfig) else "true-reward"
+    return f"{slug(config.arm) if config.arm else usual}-seed{config.seed}"
+
+
+def slug(name: str) -> str:
+    """The name as a single folder's."""
+    return re.sub(r"[^\w.+=-]+", "-", name).strip("-.") or "-"
+
+
 def to_toml(config: BaselineConfig) -> dict[str, Any]:
     """The configuration as TOML values; fields that are None, which TOML cannot say, are left out."""
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items() if v is not None}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file.
+
+    Raises:
+        UserError: no such file, or not TOML.
+    """
+    from prefrl.preference import UserError
+
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {str(path)!r}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{str(path)!r} is not TOML: {error}.") from error
 
 
 def from_toml(kind: type[Config], path: Path) -> Config:
@@ -198,23 +244,31 @@ def from_toml(kind: type[Config], path: Path) -> Config:
     Raises:
         UserError: no such file, not TOML, an unknown key, or a value of the wrong type.
     """
+    return from_values(kind, read_toml(path), repr(str(path)))
+
+
+def from_values(kind: type[Config], values: Mapping[str, Any], source: str) -> Config:
+    """A configuration of this kind from TOML values by field name.
+
+    Args:
+        kind: of the configuration.
+        values: as `tomllib` reads them; nothing is changed.
+        source: who sets them, for the error message.
+
+    Raises:
+        UserError: an unknown key, or a value of the wrong type.
+    """
     from prefrl.lookup import did_you_mean
     from prefrl.preference import UserError
 
-    try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {str(path)!r}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{str(path)!r} is not TOML: {error}.") from error
-    known = {field.name: field for field in fields(kind)}
+    known = {field.name: str(field.type) for field in fields(kind)}
+    read: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
             raise UserError(
-                f"{str(path)!r} sets {name!r}, which {kind.__name__} does not have."
+                f"{source} sets {name!r}, which {kind.__name__} does not have."
                 f"{did_you_mean(name, known) or ' It has ' + ', '.join(known) + '.'}"
             )
-        kinds = str(known[name].type)
         allowed = {
             "int": isinstance(value, int) and not isinstance(value, bool),
             "float": isinstance(value, int | float) and not isinstance(value, bool),
@@ -223,12 +277,9 @@ def from_toml(kind: type[Config], path: Path) -> Config:
             "bool": isinstance(value, bool),
             "tuple[str, ...]": isinstance(value, list) and all(isinstance(item, str) for item in value),
         }
-        if not any(fits and allowed_kind in kinds.split(" | ") for allowed_kind, fits in allowed.items()) and not (
-            kinds.startswith("Literal") and value in kinds
-        ):
-            raise UserError(f"{str(path)!r} sets {name} = {value!r}: it takes {kinds.replace(' | None', '')}.")
-        if "Path" in kinds:
-            values[name] = Path(value)
-        elif isinstance(value, list):
-            values[name] = tuple(value)
-    return kind(**values)
+        if not any(
+            fits and allowed_kind in known[name].split(" | ") for allowed_kind, fits in allowed.items()
+        ) and not (known[name].startswith("Literal") and repr(value) in known[name]):
+            raise UserError(f"{source} sets {name} = {value!r}: it takes {known[name].replace(' | None', '')}.")
+        read[name] = Path(value) if "Path" in known[name] else tuple(value) if isinstance(value, list) else value
+    return kind(**read)

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from prefrl.recorder import Episode, Pairs
+from prefrl.config import TrainConfig
+from prefrl.measures import (
+    Probe,
+    Reliability,
+    accuracy,
+    answers_of,
+    brier,
+    correlation,
+    cross_entropy,
+    cross_entropy_floor,
+    dard,
+    epic,
+    parted,
+    rank_correlation,
+    reliability,
+)
+from prefrl.presets import name_value
+from prefrl.queries import predicted_preferences
+from prefrl.recorder import Episode, Pairs, Recorder
 from prefrl.reward_model import RewardEnsemble
+from prefrl.saved import SavedRun
+from prefrl.vector import make_vec_env
+
+WATCHED = 1_024  # steps of a phase that `learned_gain` is taken from
+PROBED = 0.05  # of the steps are moments that `probe` looks at: neighbours say much the same
+Steps = tuple[NDArray[Any], NDArray[Any]]  # observations and actions
 
 
 def mean_true_return(episodes: Sequence[Episode]) -> float:
@@ -45,15 +73,252 @@ def policy_return(
     return returns
 
 
-def segment_correlation(r_hat: RewardEnsemble, pairs: Pairs) -> float:
-    """Pearson correlation of learned with true return over the windows of these pairs; NaN where either is constant."""
+@torch.inference_mode()
+def agreement(r_hat: RewardEnsemble, pairs: Pairs, noise_floor: float) -> tuple[dict[str, float], Reliability]:
+    """How well r-hat foretells an exact oracle's answers to these pairs, which nobody was asked about.
+
+    Args:
+        r_hat: the ensemble.
+        pairs: drawn from fresh experience; windows without a step are never drawn.
+        noise_floor: chance of a random answer that the likelihood assumes.
+
+    Returns:
+        The reliability curve, and these measures; NaN where one cannot be taken:
+        accuracy (share of unequal pairs that the learned reward orders as the true one does);
+        cross_entropy of the ensemble's mean prediction, in nats, and cross_entropy_floor, the least it could be;
+        brier (mean squared error of the prediction);
+        correlation and rank_correlation (Pearson's and Spearman's, of learned with true window returns).
+    """
     cells, index, mask = pairs.steps()
-    learned = (r_hat.reward(*pairs.recorder.at(cells))[index] * mask).sum(-1).ravel()
-    return correlation(learned, pairs.true_returns().ravel())
+    learned = (r_hat.reward(*pairs.recorder.at(cells))[index] * mask).sum(-1).astype(np.float64)  # (n, 2)
+    true = pairs.true_returns()
+    mu = answers_of(true)
+    sides = predicted_preferences(r_hat, pairs)
+    predicted = ((1 - noise_floor) * sides.double() + noise_floor / 2).mean(0).cpu().numpy()
+    measures = {
+        "accuracy": accuracy(answers_of(learned), mu),
+        "cross_entropy": cross_entropy(predicted, mu),
+        "cross_entropy_floor": cross_entropy_floor(mu, noise_floor),
+        "brier": brier(predicted, mu),
+        "correlation": correlation(learned.ravel(), true.ravel()),
+        "rank_correlation": rank_correlation(learned.ravel(), true.ravel()),
+    }
+    return measures, reliability(predicted, mu)
 
 
-def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Pearson's correlation coefficient; NaN where either is constant or not finite."""
-    if not len(a) or not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
+def learned_gain(r_hat: RewardEnsemble, first: Steps, newest: Steps) -> float:
+    """How much better than the untrained policy's steps r-hat says the newest are, per step, in deviations of r-hat.
+
+    The reward that is paid has zero mean at every phase, so its return does not rise as the policy improves; this does,
+    because the same r-hat judges both.
+    """
+    return float(r_hat.reward(*newest).mean() - r_hat.reward(*first).mean()) / r_hat.reward_std
+
+
+class Watch:
+    """Measures the reward model of a run as it goes, from behaviour that nobody was asked about.
+
+    Made after the untrained policy's steps, which are what `learned_gain` compares with.
+
+    Args:
+        r_hat: the ensemble, which goes on learning.
+        recorder: of the run.
+        segment_steps: of the windows drawn.
+        noise_floor: chance of a random answer that the likelihood assumes.
+        rng: draws the windows.
+    """
+
+    def __init__(
+        self,
+        r_hat: RewardEnsemble,
+        recorder: Recorder,
+        segment_steps: int,
+        noise_floor: float,
+        rng: np.random.Generator,
+    ) -> None:
+        self.r_hat, self.recorder, self.rng = r_hat, recorder, rng
+        self.segment_steps, self.noise_floor = segment_steps, noise_floor
+        self.first: Steps = recorder.recent(recorder.steps, at_most=WATCHED)[:2]
+        self._true_returns: list[float] = []
+        self._gains: list[float] = []
+
+    def measure(
+        self, steps: int, episodes: Sequence[Episode], learned_returns: NDArray[np.float64]
+    ) -> dict[str, float]:
+        """A phase's measures: true_return, learned_return (as paid), learned_gain, alarm and those of `agreement`.
+
+        The alarm is 1 where `prefrl.measures.parted` says that learned and true reward have parted.
+
+        Args:
+            steps: the phase's, over all environments.
+            episodes: that finished in it.
+            learned_returns: of the same episodes, as paid.
+        """
+        newest: Steps = self.recorder.recent(steps, at_most=WATCHED)[:2]
+        true_returns = np.array([episode.true_return for episode in episodes])
+        self._true_returns.append(mean_true_return(episodes))
+        self._gains.append(learned_gain(self.r_hat, self.first, newest))
+        agreed, _ = agreement(self.r_hat, self.recorder.pairs(50, self.segment_steps, self.rng), self.noise_floor)
+        same = len(learned_returns) == len(
+            true_returns
+        )  # an episode of several games has one return and several scores
+        return {
+            "true_return": self._true_returns[-1],
+            "learned_return": float(learned_returns.mean()) if len(learned_returns) else math.nan,
+            "learned_gain": self._gains[-1],
+            "alarm": int(parted(self._true_returns, self._gains)),
+            "episode_correlation": correlation(learned_returns, true_returns) if same else math.nan,
+            **agreed,
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a saved reward model is worth on fresh behaviour of the run's own policy.
+
+    Attributes:
+        measures: by name: those of `agreement`, calibration_error, step_, episode_ and episode_rank_correlation,
+            true_return (mean), epic and dard (NaN where the environment's state cannot be copied).
+        reliability: the reliability curve.
+        true: (n,) true reward of each step, in order.
+        learned: (n,) what r-hat pays for it.
+        ends: (e,) step after the last of each finished episode.
+    """
+
+    measures: dict[str, float]
+    reliability: Reliability
+    true: NDArray[np.float64]
+    learned: NDArray[np.float64]
+    ends: NDArray[np.int64]
+
+
+def evaluate_run(
+    run: SavedRun, steps: int = 10_000, pairs: int = 1_000, moments: int = 128, discount: float = 0.99, seed: int = 0
+) -> Evaluation:
+    """Let a run's policy act, and compare what its reward model pays with the true reward.
+
+    Args:
+        run: with a learned reward.
+        steps: of fresh behaviour, in one environment.
+        pairs: of windows drawn from it.
+        moments: transitions that EPIC and DARD are taken over, half the policy's and half of random actions.
+        discount: of EPIC and DARD.
+        seed: of everything.
+
+    Raises:
+        UserError: the run has no reward model or no policy, or the steps are too few for two windows.
+    """
+    r_hat, policy, config = run.r_hat, run.policy, run.config
+    assert isinstance(config, TrainConfig) and config.segment_steps
+    rng = np.random.default_rng(seed)
+    env_kwargs = name_value(config.env_kwargs or (), "environment argument")
+    recorder = Recorder(
+        make_vec_env(config.env, 1, seed, "gymnasium", env_kwargs, config.fixed_horizon), config.env, seed, steps
+    )
+    observations: Any = recorder.reset()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # the policy draws its actions from torch's own generator
+        for _ in range(steps):
+            observations, *_ = recorder.step(policy.act(observations))
+        probes = probe(run, moments, rng)
+    measures, curve = agreement(r_hat, recorder.pairs(pairs, config.segment_steps, rng), config.noise_floor)
+    *experience, true = recorder.recent(steps)
+    learned = r_hat.reward(*experience).astype(np.float64)
+    episodes = recorder.pop_episodes()
+    recorder.close()
+    ends = np.cumsum([episode.steps for episode in episodes], dtype=np.int64)
+    learned_returns = np.array([part.sum() for part in np.split(learned, ends)[:-1]])
+    true_returns = np.array([episode.true_return for episode in episodes])
+    measures |= {
+        "calibration_error": curve.error,
+        "step_correlation": correlation(learned, true),
+        "episode_correlation": correlation(learned_returns, true_returns),
+        "episode_rank_correlation": rank_correlation(learned_returns, true_returns),
+        "true_return": mean_true_return(episodes),
+        "epic": epic(*probes, discount) if probes else math.nan,
+        "dard": dard(*probes, discount) if probes else math.nan,
+    }
+    return Evaluation(measures, curve, true, learned, ends)
+
+
+def probe(run: SavedRun, moments: int, rng: np.random.Generator, actions: int = 8) -> tuple[Probe, Probe] | None:
+    """The true and the learned reward around moments of the policy's episodes and, in turn, of random ones.
+
+    The true reward is asked of the simulator: its state is copied, and other actions are taken from there. None where a
+    copy does not do what the original does, and for images, which do not hold the state.
+    """
+    env, spare = run.make_env(), run.make_env()
+    if run.r_hat.is_image:
+        return None
+    spare.reset(seed=0)
+    env.action_space.seed(int(rng.integers(2**31)))
+    tried = [env.action_space.sample() for _ in range(actions)]
+    asked: list[tuple[Any, Any, float]] = []  # o, a and R(o, a): for each moment one, then the tried, in three parts
+    episode = -1
+    done = True
+    while len(asked) < moments * (1 + 3 * actions):
+        if done:
+            observation, _ = env.reset(seed=int(rng.integers(2**31)))
+            episode += 1
+        action = env.action_space.sample() if episode % 2 else run.policy.act(np.asarray(observation)[None])[0]
+        chosen = rng.random() < PROBED
+        here = _state(env) if chosen else None
+        following, reward, terminated, truncated, _ = env.step(action)
+        done = terminated or truncated
+        if chosen and not terminated:
+            there = _state(env)
+            if here is None or there is None:
+                return None
+            if not _leads_to(here, spare, action, following, float(reward)):
+                return None
+            asked.append((observation, action, float(reward)))
+            after = []
+            for other in tried:
+                other_env = _restored(here, spare)
+                reached, paid, *_ = other_env.step(other)
+                asked.append((observation, other, float(paid)))
+                after.append((reached, other, float(other_env.step(other)[1])))
+            at_next = [(following, other, float(_restored(there, spare).step(other)[1])) for other in tried]
+            asked += at_next + after
+        observation = following
+    env.close()
+    spare.close()
+    observations, taken, true = (np.stack(part) for part in zip(*asked, strict=True))
+    return _probe(true, actions), _probe(run.r_hat.reward(observations, taken).astype(np.float64), actions)
+
+
+def _probe(rewards: NDArray[np.float64], actions: int) -> Probe:
+    table = rewards.reshape(-1, 1 + 3 * actions)
+    return Probe(table[:, 0], *np.split(table[:, 1:], 3, axis=1))
+
+
+def _leads_to(state: Any, spare: gym.Env[Any, Any], action: Any, observation: Any, reward: float) -> bool:
+    """Whether an environment restored to this state does what the original did."""
+    try:
+        seen, paid, *_ = _restored(state, spare).step(action)
+    except Exception:  # a copy that is not whole
+        return False
+    return np.allclose(seen, observation, rtol=1e-3, atol=1e-4) and math.isclose(
+        paid, reward, rel_tol=1e-3, abs_tol=1e-4
+    )
+
+
+def _state(env: gym.Env[Any, Any]) -> Any:
+    """What `_restored` brings an environment back to; None where there is no such thing."""
+    inner: Any = env.unwrapped
+    if hasattr(inner, "set_state") and hasattr(inner, "data"):  # MuJoCo, whose classes copy as new
+        return inner.data.qpos.copy(), inner.data.qvel.copy()
+    try:
+        return copy.deepcopy(env)
+    except Exception:  # whatever a class that cannot be copied raises
+        return None
+
+
+def _restored(state: Any, spare: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """An environment in this state, which may be stepped: a copy, or the spare one."""
+    if not isinstance(state, tuple):
+        return copy.deepcopy(state)
+    spare.reset()
+    inner: Any = spare.unwrapped
+    inner.set_state(*state)
+    return spare

@@ -61,6 +61,7 @@ class Fit:
         batch: answers per minibatch.
         l2: first penalty weight; 0 for none.
         max_answers: fit to this many newest answers; None for all.
+        objective: "preference", or "target" for least squares on true segment returns (paper, section 3.3).
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class Fit:
         batch: int = 64,
         l2: float = 1e-4,
         max_answers: int | None = None,
+        objective: str = "preference",
     ) -> None:
         self.r_hat, self.rng = r_hat, rng
-        self.noise_floor, self.batch = noise_floor, batch
+        self.noise_floor, self.batch, self.objective = noise_floor, batch, objective
         self.answers = Answers(r_hat, segment_steps, max_answers)
         self.adam = torch.optim.Adam(r_hat.parameters(), lr=learning_rate, fused=True)
         self.l2 = torch.full((r_hat.members,), float(l2), device=self.answers.device)
@@ -94,6 +96,8 @@ class Fit:
 
     def forget(self, given: Sequence[tuple[str, str]]) -> int:
         """Leave out answers that were taken back, by query key and labeler; how many of them were there."""
+        if not given:
+            return 0
         kept = np.array([pair not in given for pair in self._given], bool)
         self.answers.keep(kept)
         self._given = [pair for pair, keep in zip(self._given, kept, strict=True) if keep]
@@ -132,6 +136,9 @@ class Fit:
         returns = self.r_hat.returns(batch.inputs.flatten(0, 1), batch.mask.flatten(0, 1))
         left, right = returns.view(self.r_hat.members, -1, 2).unbind(-1)  # (K, b) each
         losses = cross_entropy(left, right, batch.mu, self.noise_floor)
+        if self.objective == "target":  # true returns, brought to unit deviation: r-hat is normalised after all
+            target_left, target_right = batch.true_returns.unbind(-1)
+            losses = ((left - target_left).square() + (right - target_right).square()) / 2
         counts = batch.counts.T
         loss = (losses * counts).sum(1) / counts.sum(1).clamp_min(1.0)
         total = (loss + self.l2 * self.r_hat.network.penalty()).sum()

@@ -7,12 +7,13 @@ share nothing but the call: no weight, no statistic and no gradient of one depen
 from __future__ import annotations
 
 import math
+from functools import cache
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu_
+from torch.nn.functional import dropout, leaky_relu_
 
 SLOPE = 0.01  # of the leaky ReLU (paper, A.1 and A.2)
 
@@ -48,7 +49,8 @@ class MLPs(nn.Module):
         """
         weight, bias = self.weights[-1][..., 0], self.biases[-1][..., 0]
         # A product of elements: of a matrix with a single column, matrix libraries make a poor job.
-        return (features * weight[:, None]).sum(-1) + bias * steps
+        reward: Tensor = (features * weight[:, None]).sum(-1) + bias * steps
+        return reward
 
     def penalty(self) -> Float[Tensor, " k"]:
         """Sum of squared weights of each member, biases left out."""
@@ -95,14 +97,22 @@ class CNNs(nn.Module):
             for parameter in (convolution.weight, convolution.bias):
                 assert parameter is not None
                 parameter.data = uniform(tuple(parameter.shape), channels * size * size, generator).data
-            layers += [convolution, nn.BatchNorm2d(members * filters), nn.LeakyReLU(SLOPE), nn.Dropout(dropout)]
+            layers += [
+                convolution,
+                nn.BatchNorm2d(members * filters),
+                nn.LeakyReLU(SLOPE, inplace=True),
+                Dropout(dropout),
+            ]
             channels, height, width = filters, (height - size) // stride + 1, (width - size) // stride + 1
+        # Channels last and half precision where the machine computes with it: a third of the time on a CPU.
         self.convolutions = nn.Sequential(*layers)
+        self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
         self.top = MLPs(members, (channels * height * width, 64, 1), generator)
 
     def features(self, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "k n f"]:
         """The last hidden layer of each member."""
-        maps = self.convolutions(inputs)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=computes_with_bfloat16(inputs.device.type)):
+            maps = self.convolutions(inputs.contiguous(memory_format=torch.channels_last)).float()
         return self.top.features(maps.reshape(len(inputs), self.members, -1).transpose(0, 1))
 
     def head(self, features: Float[Tensor, "k n f"], steps: Float[Tensor, " n"] | float = 1.0) -> Float[Tensor, "k n"]:
@@ -112,8 +122,39 @@ class CNNs(nn.Module):
     def penalty(self) -> Float[Tensor, " k"]:
         """Sum of squared weights of each member, biases and batch norm left out."""
         convolutions = [layer for layer in self.convolutions if isinstance(layer, nn.Conv2d)]
-        squares = [layer.weight.view(self.members, -1).square().sum(1) for layer in convolutions]
+        squares = [layer.weight.square().sum((1, 2, 3)).view(self.members, -1).sum(1) for layer in convolutions]
         return torch.stack(squares).sum(0) + self.top.penalty()
+
+
+class Dropout(nn.Module):
+    """Dropout whose random bits cost little on a CPU, where torch's own takes half of a fit's time.
+
+    Eight elements share a draw of 64 bits, so that the share dropped is a multiple of 1/256.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop elements, and scale the others so that the mean stays; in evaluation, change nothing."""
+        if not self.training or not self.p:
+            return x
+        if x.device.type != "cpu":
+            return dropout(x, self.p)
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        keep = torch.empty_like(x, dtype=torch.bool)  # in the order of x's memory
+        torch.ge(draws.view(torch.uint8)[: x.numel()], round(256 * self.p), out=keep.as_strided((x.numel(),), (1,)))
+        return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
+
+
+@cache
+def computes_with_bfloat16(device: str) -> bool:
+    """Whether a device multiplies bfloat16 natively; elsewhere it would be slower than float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator | None) -> nn.Parameter:

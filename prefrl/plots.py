@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefrl.config import TRUE_REWARD
 from prefrl.preference import UserError
 from prefrl.stats import Curve, align_curves, interquartile_mean
 
@@ -26,7 +27,6 @@ Panels = Mapping[str, Mapping[str, Sequence[Curve]]]
 Reference = Mapping[str, Mapping[str, Curve]]
 Dashes = Literal["-", "--", "-."] | tuple[float, tuple[float, float]]
 
-TRUE_REWARD = "true reward"  # the arm that every other is compared with
 INK, MUTED, AXIS, GRID = "#24292f", "#57606a", "#afb8c1", "#e6e8eb"
 # Okabe and Ito 2008, told apart by colour-blind readers too; without the yellow, which is lost on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -64,6 +64,8 @@ def learning_curves(
     title: str = "",
     reference: Reference | None = None,
     reference_label: str = "published",
+    ends: Mapping[str, Mapping[str, float]] | None = None,
+    ylabel: str = "true return",
 ) -> None:
     """Draw `curves_figure` into a file: PNG (160 dots per inch), or SVG or PDF if the suffix says so.
 
@@ -78,7 +80,9 @@ def learning_curves(
     undated: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     if target.suffix.lower() not in undated:
         raise UserError(f"a figure is drawn as .png, .svg or .pdf: got {target.name!r}; change its suffix.")
-    figure = curves_figure(panels, title=title, reference=reference, reference_label=reference_label)
+    figure = curves_figure(
+        panels, title=title, reference=reference, reference_label=reference_label, ends=ends, ylabel=ylabel
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "prefrl"}):
         figure.savefig(target, metadata=undated[target.suffix.lower()])
@@ -90,6 +94,8 @@ def curves_figure(
     title: str = "",
     reference: Reference | None = None,
     reference_label: str = "published",
+    ends: Mapping[str, Mapping[str, float]] | None = None,
+    ylabel: str = "true return",
 ) -> Figure:
     """True return against environment steps, one panel for each task: each seed faint, the interquartile mean bold.
 
@@ -102,6 +108,8 @@ def curves_figure(
         reference: for each task and arm one curve from elsewhere, drawn dotted, in the arm's colour if the arm is
             among those of the panels.
         reference_label: what the dotted curves are, for the legend.
+        ends: for each task and arm a value that the reference reaches later, marked at the right edge.
+        ylabel: what the vertical axes show.
 
     Raises:
         UserError: there is no task, or none has a curve.
@@ -133,11 +141,17 @@ def curves_figure(
         axes.set_title(task, loc="left", fontsize=10, fontweight="bold", color=INK)
         if place + columns >= len(tasks):  # nothing below it
             axes.set_xlabel(f"environment steps ({unit})", fontsize=8.5, color=MUTED)
-        if place % columns == 0:
-            axes.set_ylabel("true return", fontsize=8.5, color=MUTED)
+        if place % columns == 0 and ylabel:
+            axes.set_ylabel(ylabel, fontsize=8.5, color=MUTED)
+        for arm, value in (ends or {}).get(task, {}).items():
+            if arm in styles:
+                axes.plot(
+                    [1.0], [value], "<", color=styles[arm][0], markersize=5, clip_on=False,
+                    transform=axes.get_yaxis_transform(),
+                )  # fmt: skip
     for axes in grid[len(tasks) :]:
         axes.remove()
-    _add_legend(figure, title, arms, dotted, styles, reference_label)
+    _add_legend(figure, title, arms, dotted, styles, reference_label, bool(ends))
     return figure
 
 
@@ -169,6 +183,21 @@ def result_table(rows: Iterable[Result], confidence: float = 0.95) -> str:
     ]
     return (
         "\n".join(lines) + f"\n\nIQM: interquartile mean over seeds; low, high: {confidence:.0%} bootstrap interval.\n"
+    )
+
+
+def measures_table(runs: Mapping[str, Mapping[str, float]]) -> str:
+    """Measures of each run as a Markdown table, a row for each measure and a column for each run."""
+    names = list(next(iter(runs.values())))
+    header = ["measure", *(run.replace("|", "\\|") for run in runs)]
+    cells = [[name, *(_number(of[name], 3) for of in runs.values())] for name in names]
+    widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(
+        "| "
+        + " | ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        + " |"
+        for row in [header, rule, *cells]
     )
 
 
@@ -245,6 +274,7 @@ def _add_legend(
     dotted: Mapping[str, Mapping[str, Curve]],
     styles: Mapping[str, tuple[str, Dashes]],
     reference_label: str,
+    has_ends: bool,
 ) -> None:
     """The title, and below it a line for each arm with how many seeds it has, and one for the dotted curves."""
     from matplotlib.lines import Line2D
@@ -261,6 +291,9 @@ def _add_legend(
             handles.append(Line2D([], [], color=colour, linestyle=DOTTED, linewidth=1.8, label=label))
     if any(arm in curves for curves in dotted.values() for table in arms.values() for arm in table):
         handles.append(Line2D([], [], color=MUTED, linestyle=DOTTED, linewidth=1.8, label=reference_label))
+    if has_ends:
+        label = f"{reference_label}, at its end"
+        handles.append(Line2D([], [], color=MUTED, linestyle="", marker="<", markersize=5, label=label))
     width = figure.get_figwidth()
     sizes = [0.55 + 0.065 * len(str(handle.get_label())) for handle in handles]  # inches, about
     fits = [n for n in range(1, len(sizes) + 1) if sum(max(part) for part in np.array_split(sizes, n)) < width]

@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import gymnasium as gym
 import torch
 
 from prefrl import presets
 from prefrl.clips import how_shown
-from prefrl.config import BaselineConfig, TrainConfig
+from prefrl.config import BaselineConfig, TrainConfig, folder_name, slug
 from prefrl.exchange import inherit
 from prefrl.labelers import LABELERS
 from prefrl.labelers.oracle import parse_teacher
@@ -20,7 +21,7 @@ from prefrl.learners import check_settings, learner_class
 from prefrl.lookup import lookup
 from prefrl.preference import UserError
 from prefrl.queries import STRATEGIES
-from prefrl.reward_model import encoded_size, is_image
+from prefrl.reward_model import RewardEnsemble, encoded_size, is_image, same_inputs
 from prefrl.schedules import SCHEDULES
 from prefrl.store import Store, check_url
 from prefrl.vector import find_spec, make_env
@@ -66,6 +67,7 @@ def resolve(config: C) -> C:
     }
     if isinstance(config, TrainConfig):
         known["segment_steps"] = segment_steps
+        known["reward_from"] = _reward_from(config, env)
         _check_names(config)
         _check_labels(config, segment_steps, env.horizon, known["explore_steps"], n_envs)
         with Store(":memory:") as empty:
@@ -87,6 +89,7 @@ class _Environment:
         segment_steps: the segment length that suits it.
         is_image: whether it shows pixels.
         clip_reward: whether its true reward is clipped for a learner.
+        spaces: of its observations and actions.
     """
 
     preset: presets.Preset
@@ -95,6 +98,7 @@ class _Environment:
     segment_steps: int
     is_image: bool
     clip_reward: bool
+    spaces: tuple[gym.Space[Any], gym.Space[Any]]
 
 
 def _look_at(config: BaselineConfig) -> _Environment:
@@ -117,7 +121,8 @@ def _look_at(config: BaselineConfig) -> _Environment:
     segment_steps = told or min(usual, spec.max_episode_steps or usual)
     clip_reward = bool(env.metadata.get("clip_reward", False))
     env.close()
-    return _Environment(preset, kwargs, spec.max_episode_steps, int(segment_steps), image, clip_reward)
+    spaces = (env.observation_space, env.action_space)
+    return _Environment(preset, kwargs, spec.max_episode_steps, int(segment_steps), image, clip_reward, spaces)
 
 
 def _for_people(config: TrainConfig, env: _Environment, keep_steps: int) -> dict[str, Any]:
@@ -171,6 +176,32 @@ def _check_names(config: TrainConfig) -> None:
         parse_teacher(teacher)
 
 
+def _reward_from(config: TrainConfig, env: _Environment) -> Path | None:
+    """The folder of a finished reward, which is there, fits the environment, and comes with no labels.
+
+    Raises:
+        UserError: it is not, or does not; or there is none, and no labels either.
+    """
+    if config.reward_from is None:
+        if not config.labels:
+            raise UserError("labels=0 must be more than zero, unless reward_from pays a finished reward.")
+        return None
+    if config.labels:
+        raise UserError(
+            f"reward_from={str(config.reward_from)!r} pays a finished reward and asks nothing, and labels="
+            f"{config.labels} asks: set labels to 0."
+        )
+    folder = Path(str(config.reward_from).replace("{env}", slug(config.env)).replace("{seed}", str(config.seed)))
+    r_hat = RewardEnsemble.load(folder / "reward.safetensors")
+    for here, theirs in zip(env.spaces, (r_hat.observation_space, r_hat.action_space), strict=True):
+        if not same_inputs(here, theirs):
+            raise UserError(
+                f"the reward of {str(folder)!r} was learned on {' '.join(str(theirs).split()):.120}, and "
+                f"{config.env} has {' '.join(str(here).split()):.120}: give a run on the same environment."
+            )
+    return folder
+
+
 def _check_labels(
     config: TrainConfig, segment_steps: int, horizon: int | None, explore_steps: int, n_envs: int
 ) -> None:
@@ -195,14 +226,18 @@ def _check_labels(
 def _check_numbers(config: BaselineConfig) -> None:
     positive = ["steps", "n_envs", "phases", "reward_window", "reward_std"]
     if isinstance(config, TrainConfig):
-        positive += ["labels", "candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
-        positive += ["batch", "initial_epochs", "fit_updates", "max_answers"]
+        positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
+        positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at"]
+        if config.labels < 0:
+            raise UserError(f"labels={config.labels} must be more than zero.")
+        if config.objective not in ("preference", "target"):
+            raise UserError(f"unknown objective {config.objective!r}: it is preference or target.")
         for name in ("patience", "oracle_after"):
             if (value := getattr(config, name)) is not None and not value >= 0:
                 raise UserError(f"{name}={value} is a time in seconds: it must be zero or more.")
         if not 1 <= config.slowdown < math.inf:
             raise UserError(f"slowdown={config.slowdown} must be 1 (training never waits for people) or more.")
-        for name in ("noise_floor", "initial_labels", "keep_up", "second_opinions"):
+        for name in ("noise_floor", "initial_labels", "freeze_reward_at", "keep_up", "second_opinions"):
             value = getattr(config, name)
             if value is not None and not 0 <= value <= 1:
                 raise UserError(f"{name}={value} is a share: it must lie between 0 and 1.")
@@ -222,8 +257,7 @@ def _divisor(steps: int, most: int) -> int:
 
 
 def _folder(config: BaselineConfig) -> Path:
-    arm = f"labels{config.labels}" if isinstance(config, TrainConfig) else "true-reward"
-    return Path("runs") / config.env.replace("/", "-").replace(":", "-") / f"{arm}-seed{config.seed}"
+    return Path("runs") / slug(config.env) / folder_name(config)
 
 
 def _check_folder(folder: Path) -> None:

@@ -78,10 +78,10 @@ class LearnedReward(VecEnvWrapper):
             self._returns[dones] = 0
         return rewards
 
-    def pop_mean_return(self) -> float:
-        """Mean return, in the reward as it was paid, of the episodes finished since the last call; NaN without any."""
+    def pop_returns(self) -> NDArray[np.float64]:
+        """Returns (e,), in the reward as it was paid, of the episodes finished since the last call."""
         returns, self._episode_returns = self._episode_returns, []
-        return float(np.mean(returns)) if returns else float("nan")
+        return np.array(returns)
 
 
 class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):

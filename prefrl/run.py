@@ -14,9 +14,9 @@ import torch
 
 from prefrl.clips import watcher
 from prefrl.config import TrainConfig
-from prefrl.evaluate import mean_steps, mean_true_return, segment_correlation
+from prefrl.evaluate import Watch, mean_steps, mean_true_return
 from prefrl.exchange import inherit
-from prefrl.fit import Fit
+from prefrl.fit import Fit, FitReport
 from prefrl.labelers import make_labeler
 from prefrl.learners import Learner, plan
 from prefrl.lookup import lookup
@@ -64,7 +64,10 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         first_weights = torch.Generator().manual_seed(cfg.seed)
         r_hat = RewardEnsemble(
             env.observation_space, env.action_space, cfg.members, cfg.reward_std, generator=first_weights
-        ).to(cfg.device)
+        )
+        if cfg.reward_from:
+            r_hat = RewardEnsemble.load(cfg.reward_from / "reward.safetensors")
+        r_hat.to(cfg.device)
         paid = LearnedReward(env, r_hat, late=True)  # the learner never sees the true reward
         settings = name_value(cfg.set, "learner setting")
         learner = Learner(cfg.learner, paid, settings, cfg.seed, cfg.device, cfg.entropy_bonus or 0.0, paid.due)
@@ -77,6 +80,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
             cfg.batch,
             cfg.l2,
             cfg.max_answers,
+            cfg.objective,
         )
         inherit(store, cfg.labels_from, cfg.env, cfg.segment_steps)
         fit.add(store.answers()[0])
@@ -94,15 +98,23 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         )
         strategy = lookup("strategy", cfg.strategy, STRATEGIES)
         phases = plan((cfg.steps - cfg.explore_steps) // cfg.n_envs, learner.rollout_steps, cfg.phases)
-        labels = label_counts(cfg.labels, len(phases), cfg.initial_labels, lookup("schedule", cfg.schedule, SCHEDULES))
+        live = (
+            0 if cfg.reward_from else max(1, round(cfg.freeze_reward_at * len(phases)))
+        )  # phases in which r-hat learns
+        labels = [0] * len(phases)
+        if live:
+            labels[:live] = label_counts(
+                cfg.labels, live, cfg.initial_labels, lookup("schedule", cfg.schedule, SCHEDULES)
+            )
         try:
             with log.part("learn"):
                 learner.explore(cfg.explore_steps // cfg.n_envs)
+            watch = Watch(r_hat, env, cfg.segment_steps, cfg.noise_floor, eval_rng)
             asked = answered = seen = 0
-            fitted = False  # people may answer later than asked
+            fitted = cfg.reward_from is not None  # people may answer later than asked
             labelling_seconds = 0.0
             episodes: list[Episode] = []
-            for rollouts, count in zip(phases, labels, strict=True):
+            for phase, (rollouts, count) in enumerate(zip(phases, labels, strict=True)):
                 with log.part("ask"):  # keep the pairs worth asking (section 2.2.4); of an unfitted r-hat, any
                     candidates = env.pairs(count * cfg.candidates, cfg.segment_steps, ask_rng)
                     queries = select(strategy if fitted else uniform, r_hat, candidates, count).queries()
@@ -112,16 +124,18 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                         labeler.observe_policy(mean_true_return(episodes), mean_steps(episodes))
                     answers = labeler(queries)
                     store.add(answers)
-                with log.part("fit"):  # r-hat explains every answer so far (section 2.2.3)
-                    r_hat.observe(*env.recent(env.steps - seen, at_most=SAMPLE)[:2])
-                    seen = env.steps
-                    if hasattr(labeler, "pop_withdrawn"):
-                        answered -= fit.forget(labeler.pop_withdrawn())
-                    fit.add(answers)
-                    report = fit.run(cfg.fit_updates if fitted else fit.epochs(cfg.initial_epochs))
-                    fitted = fitted or report.updates > 0
-                    window = env.recent(cfg.reward_window, at_most=SAMPLE)[:2]
-                    r_hat.normalise_outputs(*window, centre=not env.ends_early)
+                report = FitReport()
+                if hasattr(labeler, "pop_withdrawn"):
+                    answered -= fit.forget(labeler.pop_withdrawn())
+                if phase < live:
+                    with log.part("fit"):  # r-hat explains every answer so far (section 2.2.3)
+                        r_hat.observe(*env.recent(env.steps - seen, at_most=SAMPLE)[:2])
+                        seen = env.steps
+                        fit.add(answers)
+                        report = fit.run(cfg.fit_updates if fitted else fit.epochs(cfg.initial_epochs))
+                        fitted = fitted or report.updates > 0
+                        window = env.recent(cfg.reward_window, at_most=SAMPLE)[:2]
+                        r_hat.normalise_outputs(*window, centre=not env.ends_early)
                 with log.part("learn"):  # the policy improves on r-hat (section 2.2.1)
                     measures = learner.learn(rollouts, progress=lambda: env.steps / cfg.steps)
                 with log.part("log"):
@@ -134,16 +148,16 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                         "labels_answered": answered,
                         "labels_open": getattr(labeler, "open", 0),
                         "labelling_seconds": labelling_seconds,
-                        "true_return": mean_true_return(episodes),
-                        "learned_return": paid.pop_mean_return(),
-                        "correlation": segment_correlation(r_hat, env.pairs(50, cfg.segment_steps, eval_rng)),
+                        **watch.measure(sum(rollouts) * cfg.n_envs, episodes, paid.pop_returns()),
                         "held_out_accuracy": report.held_out_accuracy,
                         "train_loss": report.train_loss,
                         "held_out_loss": report.held_out_loss,
                         "l2": report.l2,
                     }
                     log.write(env.steps, row | measures)
-                    progress.update(env.steps, answered, mean_true_return(episodes), asked, sum(labels))
+                    outstanding = (asked, sum(labels))
+                    alarm = bool(row["alarm"])
+                    progress.update(env.steps, answered, mean_true_return(episodes), alarm, outstanding)
                     if cfg.labeler == "human":  # for those who look on
                         learner.save(log.folder / "policy.new")
                         (log.folder / "policy.new").replace(log.folder / "policy.safetensors")  # never half of one

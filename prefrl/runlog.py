@@ -190,7 +190,7 @@ class Progress:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         console = Console(file=sys.stderr, quiet=quiet)
-        self._live = console.is_terminal
+        self._live, self._alarm = console.is_terminal, False
         self._title, self._steps, self._began, self._said, self._quiet = title, steps, time.perf_counter(), 0.0, quiet
         self._bar = rich.progress.Progress(
             TextColumn("[bold]{task.description}"),
@@ -214,8 +214,14 @@ class Progress:
         """Leave the last state on the screen."""
         self._bar.stop()
 
-    def update(self, step: int, labels: int, true_return: float, asked: int = 0, scheduled: int = 0) -> None:
-        """Show how far the run is; with answers outstanding, of how many questions asked, and scheduled in all."""
+    def update(
+        self, step: int, labels: int, true_return: float, alarm: bool = False, outstanding: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Show how far the run is; an alarm is shown when it begins, wherever the run shows anything.
+
+        With answers outstanding, of how many questions asked, and scheduled in all.
+        """
+        asked, scheduled = outstanding
         seconds = time.perf_counter() - self._began
         said = f"{labels} labels, " if labels else ""
         if asked > labels:
@@ -223,6 +229,13 @@ class Progress:
         note = f"{step / seconds:,.0f} steps/s, {said}true return {true_return:.4g}"
         self._bar.update(self._task, completed=step, note=note)
         share = step / self._steps
+        if alarm and not self._alarm and not self._quiet:
+            self._bar.console.print(
+                f"{self._title}: after {step:,} steps the true return falls while the learned reward rises: "
+                "the policy may be exploiting the reward model (column alarm of metrics.csv).",
+                soft_wrap=True,
+            )
+        self._alarm = alarm
         if not self._live and not self._quiet and (share >= self._said + 0.1 or share == 1):
             self._said = share
             print(f"{self._title}: {step:,} of {self._steps:,} steps, {note}, {seconds:.0f} s", file=sys.stderr)

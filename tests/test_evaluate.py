@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from typing import Any
 
@@ -5,13 +6,29 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import CounterEnv, counters
+from gymnasium.utils import EzPickle
+from helpers import AnyEnv, CounterEnv, counters
 from numpy.typing import NDArray
 
-from prefrl.evaluate import correlation, mean_steps, mean_true_return, policy_return, segment_correlation
+import prefrl
+from prefrl.config import TrainConfig
+from prefrl.evaluate import (
+    Watch,
+    _restored,
+    _state,
+    agreement,
+    evaluate_run,
+    learned_gain,
+    mean_steps,
+    mean_true_return,
+    policy_return,
+    probe,
+)
+from prefrl.measures import epic
 from prefrl.networks import MLPs
 from prefrl.recorder import Episode, Pairs, Recorder
 from prefrl.reward_model import RewardEnsemble
+from prefrl.vector import make_env
 
 
 def test_means_by_hand() -> None:
@@ -64,25 +81,159 @@ def some_pairs(terminates: bool = False) -> Pairs:
 
 
 @pytest.mark.parametrize("terminates", [False, True], ids=["time limit", "ends by itself"])
-def test_correlation_of_segments(terminates: bool) -> None:
+def test_agreement_with_the_true_reward_and_with_its_opposite(terminates: bool) -> None:
     pairs = some_pairs(terminates)
-    for weights, expected in (([1000.0, 100.0, 1.0], 1.0), ([-500.0, -50.0, -0.5], -1.0)):
-        assert segment_correlation(ensemble(pairs.recorder, weights), pairs) == pytest.approx(expected, abs=1e-6)
+    for sign, right in ((1.0, 1.0), (-0.5, 0.0)):
+        r_hat = ensemble(pairs.recorder, [sign * 1000.0, sign * 100.0, sign])
+        measures, curve = agreement(r_hat, pairs, 0.1)
+        assert measures["correlation"] == pytest.approx(np.sign(sign), abs=1e-6)
+        assert measures["rank_correlation"] == pytest.approx(np.sign(sign), abs=1e-6)
+        assert measures["accuracy"] == right
+        # Returns are so far apart that every prediction is 0.95 or 0.05, right or wrong.
+        assert measures["cross_entropy"] == pytest.approx(-math.log(0.95 if right else 0.05), abs=0.1)
+        assert measures["cross_entropy_floor"] == pytest.approx(-math.log(0.95))
+        assert measures["brier"] == pytest.approx(0.05**2 if right else 0.95**2, abs=0.02)
+        assert curve.error == pytest.approx(0.05 if right else 0.95, abs=0.02)
+
+
+def test_agreement_of_an_ensemble_that_reads_one_number_only() -> None:
+    pairs = some_pairs()
     steps = ensemble(pairs.recorder, [0.0, 0.0, 1.0])
     learned = [s.observations[:, 2].sum() for q in pairs.queries() for s in (q.left, q.right)]
     true = [s.rewards.sum() for q in pairs.queries() for s in (q.left, q.right)]
-    assert segment_correlation(steps, pairs) == pytest.approx(np.corrcoef(learned, true)[0, 1], abs=1e-5)
-    assert math.isnan(segment_correlation(ensemble(pairs.recorder, [0.0, 0.0, 0.0]), pairs))
+    measures, _ = agreement(steps, pairs, 0.1)
+    assert measures["correlation"] == pytest.approx(np.corrcoef(learned, true)[0, 1], abs=1e-5)
+    flat, _ = agreement(ensemble(pairs.recorder, [0.0, 0.0, 0.0]), pairs, 0.1)
+    assert math.isnan(flat["correlation"])
+    assert flat["accuracy"] == 0.5  # a reward that tells nothing apart takes no side
+    assert flat["cross_entropy"] == pytest.approx(math.log(2))
 
 
-def test_correlation_by_hand() -> None:
-    assert correlation(np.array([1.0, 2, 3]), np.array([2.0, 4, 9])) == pytest.approx(7 / math.sqrt(2 * 26))
-    assert correlation(np.array([1.0, 2]), np.array([5.0, 3])) == pytest.approx(-1)
+def test_the_learned_gain_is_in_deviations_of_what_is_paid() -> None:
+    recorder = some_pairs().recorder
+    r_hat = ensemble(recorder, [0.0, 0.0, 1.0])
+    r_hat.reward_std = 0.05
+    first, newest = (np.array([[0, 0, x]], np.float32) for x in (1.0, 4.0))
+    action = np.zeros((1, 2), np.float32)
+    assert learned_gain(r_hat, (first, action), (newest, action)) == pytest.approx(3.0)
 
 
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [([1, 1], [1, 2]), ([1, 2], [3, 3]), ([1, math.nan], [1, 2]), ([1, 2], [1, math.inf]), ([1], [2]), ([], [])],
-)
-def test_no_correlation_where_there_is_nothing_to_correlate(a: list[float], b: list[float]) -> None:
-    assert math.isnan(correlation(np.array(a, float), np.array(b, float)))
+@pytest.fixture(scope="module")
+def pendulum(tmp_path_factory: pytest.TempPathFactory) -> prefrl.SavedRun:
+    config = TrainConfig(
+        env="Pendulum-v1",
+        steps=8_000,
+        labels=60,
+        phases=5,
+        tensorboard=False,
+        out=tmp_path_factory.mktemp("runs") / "pendulum",
+    )
+    return prefrl.load_run(prefrl.train(config, quiet=True))
+
+
+def test_a_saved_run_is_evaluated_and_the_seed_repeats_it(pendulum: prefrl.SavedRun) -> None:
+    one, again = (evaluate_run(pendulum, steps=800, pairs=200, moments=20, seed=3) for _ in range(2))
+    assert one.measures == again.measures
+    assert one.ends.tolist() == [200, 400, 600, 800]
+    assert one.measures["true_return"] == pytest.approx(one.true.sum() / 4)
+    assert all(math.isfinite(value) for value in one.measures.values()), one.measures
+    assert one.measures["accuracy"] > 0.6
+    assert one.reliability.count.sum() == 200
+    # What is paid is r-hat of what was seen: neighbours in time, so never far from each other.
+    assert one.learned.shape == one.true.shape == (800,)
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "HalfCheetah-v5", "prefrl/Hopper-v0", "prefrl/Reacher-v0"])
+def test_a_restored_state_is_where_the_same_actions_lead(env_id: str) -> None:
+    env, spare, again = (make_env(env_id) for _ in range(3))
+    rng = np.random.default_rng(0)
+    low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
+    actions = rng.uniform(low, high, (12, *low.shape)).astype(np.float32)
+    for one in (env, again):
+        one.reset(seed=5)
+        for action in actions[:10]:
+            one.step(action)
+    spare.reset(seed=9)
+    state = _state(env)
+    env.step(actions[0])  # what the original does later does not matter
+    for _ in range(2):  # and it can be gone back to
+        copy = _restored(state, spare)
+        _, reward, *_ = copy.step(actions[10])
+        observation, _, *_ = copy.step(actions[11])
+    _, expected, *_ = again.step(actions[10])
+    assert reward == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    np.testing.assert_allclose(observation, again.step(actions[11])[0], rtol=1e-3, atol=1e-4)
+
+
+class PendulumsReward:
+    """The formula of Pendulum's reward, in place of a learned one."""
+
+    is_image = False
+
+    def reward(self, observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float64]:
+        angle = np.arctan2(observations[:, 1], observations[:, 0])
+        return -(angle**2 + 0.1 * observations[:, 2] ** 2 + 0.001 * actions[:, 0].clip(-2, 2) ** 2)
+
+
+def test_a_probe_asks_both_rewards_about_the_same_steps(pendulum: prefrl.SavedRun) -> None:
+    exact = dataclasses.replace(pendulum)
+    exact.__dict__["r_hat"] = PendulumsReward()
+    asked = probe(exact, 30, np.random.default_rng(0), actions=4)
+    assert asked is not None
+    true, formula = asked
+    assert (true.step.shape, true.after.shape) == ((30,), (30, 4))
+    for part in ("step", "at_state", "at_next", "after"):
+        np.testing.assert_allclose(getattr(true, part), getattr(formula, part), atol=1e-4)
+        assert np.ptp(getattr(true, part)) > 0.1
+    assert epic(true, formula, 0.99) == pytest.approx(0, abs=0.02)
+    assert 0 < evaluate_run(pendulum, 400, 50, 30).measures["dard"] < 1
+
+
+class Forgetful(AnyEnv, EzPickle):
+    """A copy of it begins anew."""
+
+    def __init__(self) -> None:
+        EzPickle.__init__(self)
+        AnyEnv.__init__(self, gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Box(-1, 1, (1,), np.float32))
+
+    def reset(self, **kwargs: Any) -> Any:
+        self.count = 0
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> Any:
+        self.count += 1
+        observation, _, *rest = super().step(action)
+        return observation, float(self.count), *rest
+
+
+def test_a_simulator_whose_copies_do_something_else_is_not_believed(pendulum: prefrl.SavedRun) -> None:
+    gym.register("prefrl-tests/Forgetful-v0", Forgetful, max_episode_steps=50)
+    run = dataclasses.replace(pendulum, config=dataclasses.replace(pendulum.config, env="prefrl-tests/Forgetful-v0"))
+    run.__dict__["policy"] = type("Still", (), {"act": lambda self, seen: np.zeros((1, 1), np.float32)})()
+    run.__dict__["r_hat"] = PendulumsReward()
+    assert probe(run, 4, np.random.default_rng(0)) is None
+
+
+def a_watch(true: list[float], learned: list[float]) -> list[int]:
+    """The alarm of each phase, of an ensemble whose reward is the first number it is shown."""
+    recorder = some_pairs().recorder
+    r_hat = ensemble(recorder, [1.0, 0.0, 0.0])
+    watch = Watch(r_hat, recorder, 4, 0.1, np.random.default_rng(0))
+    alarms = []
+    for phase, (of_true, of_learned) in enumerate(zip(true, learned, strict=True)):
+        watch.first = (np.array([[-of_learned, 0, 0]], np.float32), np.zeros((1, 2), np.float32))
+        row = watch.measure(10, [Episode(phase, of_true, 5)] * 2, np.array([1.0, 2.0]))
+        np.testing.assert_equal(row["true_return"], of_true)
+        assert row["learned_return"] == 1.5
+        alarms.append(int(row["alarm"]))
+    return alarms
+
+
+def test_the_alarm_goes_off_where_learned_and_true_reward_part() -> None:
+    rising, falling = np.arange(20.0), np.concatenate([np.arange(12.0), 11 - 2 * np.arange(8.0)])
+    assert sum(a_watch(rising.tolist(), rising.tolist())) == 0
+    assert sum(a_watch(falling.tolist(), falling.tolist())) == 0  # the learned reward says so too
+    hacked = a_watch(falling.tolist(), rising.tolist())
+    assert hacked[:14] == [0] * 14
+    assert hacked[-3:] == [1] * 3
+    assert sum(a_watch([math.nan] * 20, rising.tolist())) == 0

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from prefrl import networks
 from prefrl.fit import Fit, adapted_l2
 from prefrl.networks import MLPs
 from prefrl.preference import Preference, Query, Segment
@@ -290,6 +292,44 @@ def test_a_known_reward_is_recovered_from_noiseless_answers(name: str) -> None:
     assert abs(report.held_out_accuracy - right_answers) < 0.05  # what the fit says of itself is true
 
 
+def test_targets_by_hand() -> None:
+    """Half the squared distances of both returns from the true ones, which are brought to unit deviation."""
+    r_hat = linear(2, members=2, weights=[2.0, -1.0], bias=0.25)
+    fit = make_fit(r_hat, segment_steps=2, learning_rate=0.0, batch=8, l2=0.0, objective="target")
+    left, right = segment([[1.0, 0.0], [0.0, 1.0]]), segment([[0.5, 0.5]])
+    left, right = (dataclasses.replace(s, rewards=np.full(len(s), 3.0)) for s in (left, right))
+    fit.add([Preference(Query(left, right), 0.0, "someone", 0.0)] * 20)
+    deviation = 1.5  # of 6 and 3
+    loss = ((1.5 - 6 / deviation) ** 2 + (0.75 - 3 / deviation) ** 2) / 2
+    report = fit.run(3)
+    assert report.train_loss == pytest.approx(loss, rel=1e-5)
+    assert report.held_out_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_known_reward_is_recovered_from_its_values() -> None:
+    reward = reward_of("linear")
+
+    def valued(n: int, seed: int) -> list[Preference]:
+        """Every answer is wrong, and every value right."""
+        answers = []
+        for old in experience(reward, n, seed):
+            sides = [
+                dataclasses.replace(s, rewards=reward(s.observations, s.actions).astype(np.float64))
+                for s in (old.query.left, old.query.right)
+            ]
+            assert old.mu is not None
+            answers.append(Preference(Query(*sides), 1 - old.mu, "opposite", 0.0))
+        return answers
+
+    space = spaces.Box(-np.inf, np.inf, (6,), np.float32)
+    r_hat = RewardEnsemble(space, ACTION, generator=torch.Generator().manual_seed(0))
+    fit = make_fit(r_hat, segment_steps=10, objective="target")
+    fit.add(valued(400, 0))
+    fit.run(fit.epochs(60))
+    fresh = [side for a in valued(200, 1) for side in (a.query.left, a.query.right)]
+    assert np.corrcoef(returns(r_hat, fresh), [s.rewards.sum() for s in fresh])[0, 1] > 0.9
+
+
 def test_two_fits_in_a_row_are_one_long_fit() -> None:
     answers = experience(reward_of("linear"), 50, 0)
     ensembles = []
@@ -356,7 +396,8 @@ def test_answers_are_given_out_as_they_came_in() -> None:
 
 
 @pytest.mark.parametrize("kind", ["vectors", "images"])
-def test_room_that_no_segment_fills_changes_nothing(kind: str) -> None:
+def test_room_that_no_segment_fills_changes_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "computes_with_bfloat16", lambda device: False)  # exact enough to tell
     rng = np.random.default_rng(0)
     shape: tuple[int, ...] = (4,) if kind == "vectors" else (46, 46, 1)
     space = spaces.Box(0, 255, shape, np.float32 if kind == "vectors" else np.uint8)
@@ -368,7 +409,7 @@ def test_room_that_no_segment_fills_changes_nothing(kind: str) -> None:
     for segment_steps in (2, 4):
         r_hat = RewardEnsemble(space, ACTION, 2, generator=torch.Generator().manual_seed(0))
         for module in r_hat.modules():
-            if isinstance(module, torch.nn.Dropout):
+            if isinstance(module, networks.Dropout):
                 module.p = 0.0
         fit = make_fit(r_hat, segment_steps=segment_steps)
         fit.add(answers)

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.image import imread
 
-from prefrl.plots import INK, PALETTE, TRUE_REWARD, Result, curves_figure, learning_curves, result_table
+from prefrl.plots import INK, PALETTE, TRUE_REWARD, Result, curves_figure, learning_curves, measures_table, result_table
 from prefrl.preference import UserError
 
 X = np.array([0, 1_000_000, 2_000_000])
@@ -106,6 +106,30 @@ def test_reference_curves_are_dotted():
     np.testing.assert_array_equal(dotted[PALETTE[2]].get_ydata(), [3, 4, 5])
     assert set(dotted) == {INK, PALETTE[2]}
     assert legend(figure)[-2:] == ["human, the paper", "the paper"]
+
+
+def test_where_a_reference_ends_is_marked_at_the_edge_within_sight():
+    figure = curves_figure(PANELS, ends={"Hopper": {TRUE_REWARD: 9000.0, "nobody": 1.0}}, ylabel="")
+    hopper, reacher = figure.axes
+    (mark,) = [line for line in hopper.lines if line.get_marker() == "<"]
+    assert (mark.get_xdata()[0], mark.get_ydata()[0], mark.get_color()) == (1.0, 9000.0, INK)
+    assert hopper.get_ylim()[1] > 9000
+    assert hopper.get_xlim()[1] < 3  # in millions: the mark is at the edge, not at a step
+    assert not [line for line in reacher.lines if line.get_marker() == "<"]
+    assert legend(figure)[-1] == "published, at its end"
+    assert hopper.get_ylabel() == ""
+    assert curves_figure(PANELS).axes[0].get_ylabel() == "true return"
+
+
+def test_measures_are_a_table_with_a_column_for_each_run():
+    assert measures_table(
+        {"a|b": {"accuracy": 0.5, "epic": float("nan")}, "c": {"accuracy": 1.0, "epic": 0.12345}}
+    ) == (
+        "| measure  |  a\\|b |     c |\n"
+        "| -------- | ----: | ----: |\n"
+        "| accuracy | 0.500 | 1.000 |\n"
+        "| epic     |     - | 0.123 |"
+    )
 
 
 def test_more_arms_than_colours_differ_by_dashes():

@@ -1,4 +1,5 @@
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from helpers import sentence
 from numpy.typing import NDArray
 from torch import nn
 
+from prefrl import networks
 from prefrl.networks import CNNs, MLPs
 from prefrl.preference import UserError
 from prefrl.reward_model import SMALLEST_IMAGE, RewardEnsemble, encode, encoded_size, is_image
@@ -90,7 +92,10 @@ def test_members_are_separate_networks_in_output_and_gradient() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["frozen", "fitting"])
-def test_convolutional_members_are_separate_networks_in_output_and_gradient(training: bool) -> None:
+def test_convolutional_members_are_separate_networks_in_output_and_gradient(
+    training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "computes_with_bfloat16", lambda device: False)  # exact enough to compare
     members = 3
     cnns = CNNs(members, (2, 46, 50), dropout=0.0, generator=torch.Generator().manual_seed(0)).train(training)
     rng = torch.Generator().manual_seed(1)
@@ -137,6 +142,46 @@ def test_convolutional_members_are_separate_networks_in_output_and_gradient(trai
         weights = [layer.weight for layer in network if isinstance(layer, nn.Conv2d)]
         weights += [layer.weight for layer in network[-1] if isinstance(layer, nn.Linear)]
         torch.testing.assert_close(cnns.penalty()[member], sum(w.square().sum() for w in weights))
+
+
+def test_half_precision_hardly_changes_a_convolutional_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    cnns = CNNs(2, (4, 84, 84), generator=torch.Generator().manual_seed(0)).eval()
+    frames = (
+        torch.rand(200, 4, 84, 84, generator=torch.Generator().manual_seed(1))
+        * torch.linspace(0, 1, 200)[:, None, None, None]
+    )
+    rewards = []
+    for half in (False, True):
+        monkeypatch.setattr(networks, "computes_with_bfloat16", lambda device, half=half: half)
+        with torch.inference_mode():
+            rewards.append(cnns.head(cnns.features(frames)))
+    assert not torch.equal(*rewards)
+    error = (rewards[0] - rewards[1]).std(1) / rewards[0].std(1)
+    assert error.max() < 0.03, error
+
+
+@pytest.mark.parametrize("p", [0.5, 0.25, 0.0])
+def test_dropout_drops_its_share_keeps_the_mean_and_rests_in_evaluation(p: float) -> None:
+    torch.manual_seed(0)
+    dropout = networks.Dropout(p)
+    for shape in ((1000, 1001), (13, 6, 50, 51)):
+        ones = torch.ones(shape, requires_grad=True)
+        if len(shape) == 4:
+            ones = ones.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        dropped = dropout(ones)
+        n = ones.numel()
+        assert (dropped == 0).sum().item() == pytest.approx(p * n, abs=5 * math.sqrt(n))
+        torch.testing.assert_close(dropped[dropped != 0].detach().unique(), torch.tensor([1 / (1 - p)]))
+        dropped.sum().backward()
+        torch.testing.assert_close(ones.grad, dropped.detach())
+        assert p == 0 or not torch.equal(dropped, dropout(ones))
+        assert torch.equal(dropout.eval()(ones), ones)
+        dropout.train()
+        if len(shape) == 4:  # neighbours fall independently, in memory and in space
+            kept = (dropped > 0).float() - (1 - p)
+            for axis in (1, 2, 3):
+                together = (kept.narrow(axis, 0, shape[axis] - 1) * kept.narrow(axis, 1, shape[axis] - 1)).mean()
+                assert abs(together.item()) < 5 / math.sqrt(n)
 
 
 def test_members_begin_apart_and_by_the_generator_alone() -> None:

@@ -1,0 +1,87 @@
+"""Figure 2: learning from 1,400, 700 and 350 answers on MuJoCo, beside the paper's curves.
+
+prefrl sweep benchmarks/grids/figure2.toml
+python -m benchmarks.figure2             # takes in what has finished, draws, writes the READMEs' parts
+python -m benchmarks.figure2 --check     # beside the paper's curves; exit 1 where ours lie below
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks import question
+from benchmarks.question import Question
+from prefrl.compare import Outcome
+from prefrl.plots import TRUE_REWARD
+from prefrl.stats import interquartile_mean
+
+GOALS = {"700 labels": 0.95, "1400 labels": 1.0}  # of the way from random actions to the true reward's result
+REACHED = 5  # of the eight tasks on which 700 labels should reach the paper's final value in a tenth of its steps
+
+
+def goals(runs: Sequence[Outcome]) -> list[tuple[str, bool]]:
+    """What was hoped for, said as it turned out, and whether it did."""
+    said = []
+    shares = question.scores(runs, TRUE_REWARD)
+    for arm, least in GOALS.items():
+        if arm in shares:
+            reached = interquartile_mean(np.concatenate(shares[arm]))
+            words = f"{arm} reach {reached:.2f} of the true reward's result; hoped for {least:.2f}."
+            said.append((words, reached >= least))
+    of_700 = [c for c in question.beside_paper(QUESTION, runs) if c.arm == "700 labels"]
+    if of_700:
+        there = [question.panel_of(c.task) for c in of_700 if c.ours >= c.end]
+        words = f"700 labels reach the paper's final value on {len(there)} of {len(of_700)} tasks"
+        said.append((f"{words} ({', '.join(there) or 'none'}); hoped for {REACHED} of 8.", len(there) >= REACHED))
+    return said
+
+
+QUESTION = Question(
+    name="figure2",
+    title="Figure 2: do 350, 700 and 1,400 answers do as well as the true reward on MuJoCo?",
+    about="""The paper's eight tasks as `prefrl/...-v0`, PPO in place of TRPO, an exact oracle, 2 million steps and
+five seeds: a tenth of the paper's steps (InvertedPendulum 200,000, a tenth of its 2 million too). A run's result is
+the mean true return of the episodes that finished in the last tenth of its steps, from the policy as it trains; a
+score is the share of the way from random actions (`python -m benchmarks.random_actions`) to the true reward's result.
+
+The paper's curves are digitised from its figure ([`paper_curves.csv`](paper_curves.csv)): means of five runs, without
+spread. Ours counts as inside where it lies within a tenth of what the panel's axis spans. The paper does not say how
+long its pendulums' episodes are, and their levels show that they are not ours: those two tasks are compared on the
+way from random actions to the true reward's end, and their curves are left out of the figure.""",
+    grids=("figure2",),
+    figure=2,
+    names={
+        TRUE_REWARD: "true reward",
+        "1400 labels": "1400 synthetic",
+        "700 labels": "700 synthetic",
+        "350 labels": "350 synthetic",
+    },
+    unlike=("prefrl/InvertedPendulum-v0", "prefrl/InvertedDoublePendulum-v0"),
+    claims=goals,
+    banded=True,
+)
+
+
+def front() -> str:
+    """The table of the project's README: every arm over all tasks, and what the numbers are."""
+    runs = question.outcomes(QUESTION)
+    tasks = len({o.task for o in runs})
+    about = (
+        f"Final true returns on {tasks} of the paper's MuJoCo tasks after a tenth of its steps, from 0, random "
+        "actions, to 1, the true reward's result: interquartile mean of all runs, 95 % bootstrap interval. "
+        f"{question.missing(QUESTION)}"
+    )
+    return f"{question.leaderboard(runs, TRUE_REWARD)}\n\n{about.strip()}"
+
+
+def write_front() -> None:
+    """Figure and table of the project's README."""
+    alt = "True return of policies that learn from answers and from the true reward, and the paper's curves"
+    question.write_between(question.FRONT, "figure", f"![{alt}](benchmarks/results/figure2/figure.png)")
+    question.write_between(question.FRONT, "table", front())
+
+
+if __name__ == "__main__":
+    question.main(QUESTION, after=write_front)

@@ -1,0 +1,254 @@
+"""What the READMEs claim is what the committed data says, and every question can be asked."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import figure2, figure3, figure5, figure6, hacking, loop, question, questions, teachers, tuning, worlds
+from prefrl.batch import run_one
+from prefrl.compare import Outcome
+from prefrl.config import TrainConfig, arm_name
+from prefrl.preference import UserError
+from prefrl.resolve import resolve
+from prefrl.run import train
+
+QUESTIONS = {
+    module.QUESTION.name: module
+    for module in (figure2, figure3, figure5, figure6, teachers, questions, hacking, tuning, worlds)
+}
+HOPPER, PENDULUM = "prefrl/Hopper-v0", "prefrl/InvertedPendulum-v0"
+
+
+def between(path: Path, mark: str) -> str:
+    return path.read_text().split(f"<!-- {mark} -->")[1].strip()
+
+
+def test_the_first_screen_is_figure_2_or_until_it_is_run_what_came_before_it():
+    has_figure2 = bool(question.outcomes(figure2.QUESTION))
+    table = figure2.front() if has_figure2 else loop.summary(loop.read_data())
+    assert between(question.FRONT, "table") == table.strip()
+    shown = between(question.FRONT, "figure")
+    assert f"results/{'figure2' if has_figure2 else 'loop'}/figure.png" in shown
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_question_has_its_grid_and_its_part_of_the_page_says_what_its_data_says(name):
+    module = QUESTIONS[name]
+    asked = module.QUESTION
+    arms = {arm for _, arm, _ in asked.planned()}
+    assert asked.reference in arms
+    assert set(asked.names) <= arms
+    found = question.outcomes(asked)
+    body = getattr(module, "body", question.report)(asked) if found else ""
+    assert between(question.README, name) == question.section(asked, body).strip()
+    if found:
+        committed = (asked.folder / "figure.png").read_bytes()
+        getattr(module, "draw", question.draw)(asked)
+        assert (asked.folder / "figure.png").read_bytes() == committed
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_arm_can_be_run_as_asked_and_what_random_actions_are_worth_is_known(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random, seen = question.random_returns(), set()
+    for (task, arm, _), (job, _) in QUESTIONS[name].QUESTION.planned().items():
+        assert math.isfinite(random[task])
+        if arm not in seen and not getattr(job.config, "reward_from", None):  # that is there once another run is
+            seen.add(arm)
+            assert resolve(job.config).steps == job.config.steps
+
+
+def test_an_arm_of_an_ablation_differs_from_the_original_by_its_switch():
+    configs = {arm: vars(job.config) for (_, arm, _), (job, _) in reversed(figure5.QUESTION.planned().items())}
+    original = configs["original"]
+    assert {
+        arm: {
+            name: v for name, v in config.items() if v != original[name] and name not in ("arm", "out", "env", "seed")
+        }
+        for arm, config in configs.items()
+    } == {
+        "original": {},
+        "random queries": {"strategy": "uniform"},
+        "no ensemble": {"members": 1, "strategy": "uniform"},
+        "no online queries": {"initial_labels": 1.0},
+        "no regularisation": {"l2": 0.0},
+        "no segments": {"segment_steps": 1},
+        "target": {"objective": "target"},
+    }
+
+
+def test_the_papers_curves_end_where_its_figure_does():
+    """Read off by eye: cheetah's true reward ends at about 4,200, hopper's 700 labels at about 4,490."""
+    paper = question.paper_curves(2)
+    assert len(paper) == 8
+    assert question.paper_end(paper["HalfCheetah"]["true reward"], 2e7) == pytest.approx(4200, rel=0.03)
+    assert question.paper_end(paper["Hopper"]["700 synthetic"], 2e7) == pytest.approx(4490, rel=0.03)
+    assert question.paper_end(paper["InvertedDoublePendulum"]["350 synthetic"], 2e7) == pytest.approx(920, rel=0.2)
+
+
+def made_up(task: str, arm: str, final: float, seed: int = 0, last: float = 2e6) -> Outcome:
+    return Outcome(task, arm, seed, (np.array([last / 2, last]), np.array([0.0, final])), 1.0)
+
+
+def test_scores_are_shares_of_the_way_from_random_actions_to_the_reference():
+    low = question.random_returns()[HOPPER]
+    runs = [made_up(HOPPER, "true reward", low + 1000 + d) for d in (-10, 10)]
+    runs += [made_up(HOPPER, "700 labels", low + 500 + d) for d in (-100, 100)]
+    shares = question.scores(runs, "true reward")
+    np.testing.assert_allclose(shares["700 labels"][0], [0.4, 0.6])
+    (line,) = (row for row in question.leaderboard(runs, "true reward").splitlines() if "700" in row)
+    assert [cell.strip() for cell in line.strip("|").split("|")] == ["700 labels", "1", "2", "0.50", "0.40 to 0.60"]
+    assert question.scores([made_up(HOPPER, "true reward", low - 1)], "true reward") == {}
+
+
+def test_where_ours_lies_of_the_papers_band():
+    paper = question.paper_curves(2)["Hopper"]
+    here = float(np.interp(2e6, *paper["700 synthetic"]))
+    (row,) = question.beside_paper(figure2.QUESTION, [made_up(HOPPER, "700 labels", here)])
+    values = np.concatenate([curve[1] for curve in paper.values()])
+    assert (row.ours, row.here) == pytest.approx((here, here))
+    assert row.band == pytest.approx((values.max() - values.min()) / 10)
+    assert (row.verdict(row.here), row.verdict(row.end)) == ("inside", "below")
+    for off, said in ((1.1, "above"), (0.9, "inside"), (-0.9, "inside"), (-1.1, "below")):
+        ours = made_up(HOPPER, "700 labels", here + off * row.band)
+        (other,) = question.beside_paper(figure2.QUESTION, [ours])
+        assert other.verdict(other.here) == said
+    (early,) = question.beside_paper(figure2.QUESTION, [made_up(HOPPER, "700 labels", here, last=100.0)])
+    assert early.verdict(early.here) == "hidden"
+
+
+def test_tasks_of_other_levels_are_compared_on_the_way_to_the_true_rewards_end():
+    low = question.random_returns()[PENDULUM]
+    runs = [made_up(PENDULUM, arm, low + 100, last=2e5) for arm in ("true reward", "700 labels")]
+    rows = {row.arm: row for row in question.beside_paper(figure2.QUESTION, runs)}
+    assert rows["700 labels"].ours == pytest.approx(rows["true reward"].end)
+    assert question.beside_paper(figure2.QUESTION, runs[1:]) == []  # nothing to scale it by
+
+
+def test_claims_say_how_it_turned_out():
+    low = question.random_returns()[HOPPER]
+    runs = [made_up(HOPPER, arm, low + gain) for arm, gain in (("original", 100), ("target", 50), ("no segments", 90))]
+    words = "of the original; by the paper's words it should be below 0.80."
+    assert figure5.claims(runs) == [
+        (f"no segments reaches 0.90 {words}", False),
+        (f"target reaches 0.50 {words}", True),
+    ]
+    runs = [made_up(HOPPER, arm, low + gain) for arm, gain in (("true reward", 100), ("700 labels", 96))]
+    (first, yes), (second, no) = figure2.goals(runs)
+    assert (first, yes) == ("700 labels reach 0.96 of the true reward's result; hoped for 0.95.", True)
+    assert "on 0 of 1 tasks (none)" in second
+    assert not no
+
+
+def test_hacking_shows_what_the_reward_model_says_and_takes_finished_rewards_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(question, "HERE", tmp_path)
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "random_actions.csv").write_text("task,true_return\nPendulum-v1,-2500\n")
+    top = (
+        'out = "runs"\nenv = "Pendulum-v1"\nsteps = 4_000\nphases = 4\nsegment_steps = 10\nn_envs = 4\n'
+        'set = ["n_steps=100"]\ntensorboard = false\ninitial_epochs = 2\nseed = 7\n'
+    )
+    frozen = '[[grid]]\narm = "frozen reward"\nlabels = 20\nfreeze_reward_at = 0.25\n'
+    fresh = '[[grid]]\narm = "fresh"\nlabels = 0\nreward_from = "runs/{env}/frozen-reward-seed{seed}"\n'
+    for name, block in (("hacking", f'{frozen}[[grid]]\ncommand = "baseline"\n'), ("transfer", fresh)):
+        (tmp_path / "grids" / f"{name}.toml").write_text(top + block)
+    for job, _ in hacking.QUESTION.planned().values():  # transfer comes after what it needs
+        run_one(job.config)
+    assert question.gather(hacking.QUESTION) == 3
+    hacking.draw(hacking.QUESTION)
+    assert (hacking.QUESTION.folder / "figure.png").exists()
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in hacking.body(hacking.QUESTION).splitlines()
+    ]
+    assert [line[:4] for line in lines if line[0] == "Pendulum"] == [
+        ["Pendulum", "frozen reward", "1", "0"],
+        ["Pendulum", "true reward", "1", "0"],
+        ["Pendulum", "fresh", "1", "0"],
+    ]
+    assert {o.arm for o in question.outcomes(hacking.QUESTION, "learned_gain")} == {"frozen reward", "fresh"}
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A question with a grid of two short runs, in folders of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(question, "HERE", tmp_path)
+    monkeypatch.setattr(question, "README", tmp_path / "README.md")
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "random_actions.csv").write_text("task,true_return\nPendulum-v1,-2500\n")
+    (tmp_path / "README.md").write_text("# Page\n\n<!-- small -->\n\n<!-- small -->\n")
+    (tmp_path / "grids" / "small.toml").write_text(
+        'out = "runs"\nenv = "Pendulum-v1"\nsteps = 4_000\nlabels = 20\nphases = 4\nsegment_steps = 10\nn_envs = 4\n'
+        'set = ["n_steps=100"]\ntensorboard = false\ninitial_epochs = 2\nseed = [0, 1]\n'
+    )
+    return question.Question("small", "Small?", "About.", ("small",), reference="20 labels", measures=("learned_gain",))
+
+
+def ask(asked, monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["small", *arguments])
+    question.main(asked)
+
+
+def test_a_report_works_on_what_is_there_and_says_what_is_missing(small, tmp_path, monkeypatch, capsys):
+    ask(small, monkeypatch)
+    assert "2 of 2 runs are missing (0.008 million steps)." in between(tmp_path / "README.md", "small")
+    first, second = (job.config for job, _ in small.planned().values())
+    train(first, quiet=True)
+    ask(small, monkeypatch)
+    page = between(tmp_path / "README.md", "small")
+    assert "1 of 2 runs are missing" in page
+    assert "| 20 labels |     1 |    1 |" in page
+    assert (small.folder / "figure.png").exists()
+    with (small.folder / "runs.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["arm"], row["seed"], row["steps"]) == ("20 labels", "0", "4000")
+    assert row["commit"]
+    assert row["torch"]
+    assert float(row["seconds"]) > 0
+    assert row["command"] == "prefrl sweep benchmarks/grids/small.toml"
+    first.out.rename(tmp_path / "gone")  # the run is gone, and its data stays
+    train(second, quiet=True)
+    ask(small, monkeypatch)
+    assert "missing" not in between(tmp_path / "README.md", "small")
+    gains = [o.curve[1] for o in question.outcomes(small, "learned_gain")]
+    assert [len(gain) for gain in gains] == [4, 4]
+    assert not np.array_equal(*gains)
+    with pytest.raises(SystemExit, match="2"):
+        ask(small, monkeypatch, "--check")
+    assert "leave out --check" in capsys.readouterr().err
+
+
+def test_runs_of_other_steps_are_not_of_the_question(small, tmp_path):
+    (job, _), _ = small.planned().values()
+    assert isinstance(job.config, TrainConfig)
+    assert arm_name(job.config) == "20 labels"
+    grid = tmp_path / "grids" / "small.toml"
+    train(job.config, quiet=True)
+    assert question.gather(small) == 1
+    grid.write_text(grid.read_text().replace("4_000", "8_000"))
+    assert question.gather(small) == 0
+    assert question.outcomes(small) == []
+
+
+@pytest.mark.parametrize(("gain", "code"), [(-3000.0, 1), (3000.0, 0)])
+def test_the_check_fails_where_ours_lies_below(monkeypatch, capsys, gain, code):
+    here = float(np.interp(2e6, *question.paper_curves(2)["Hopper"]["700 synthetic"]))
+    monkeypatch.setattr(question, "outcomes", lambda asked: [made_up(HOPPER, "700 labels", here + gain)])
+    monkeypatch.setattr("sys.argv", ["figure2", "--check"])
+    with pytest.raises(SystemExit, match=str(code)):
+        question.main(figure2.QUESTION)
+    assert ("below" if code else "above") in capsys.readouterr().out
+
+
+def test_a_page_without_room_for_the_question_is_explained(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("nothing here")
+    with pytest.raises(UserError, match="two are needed"):
+        question.write_between(page, "figure2", "text")
+    assert page.read_text() == "nothing here"
