@@ -28,7 +28,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) -e ".[fast,sweep,dev]"
+	$(PIP) -e ".[fast,sweep,people,postgresql,exchange,dev]"
 	touch $@
 
 clean:

@@ -86,6 +86,15 @@ class Answers:
         true = np.array([[p.query.left.rewards.sum(), p.query.right.rewards.sum()] for p in decided], np.float32)
         self._true_returns = self._newest(true, self._true_returns)
 
+    def keep(self, places: NDArray[np.bool_]) -> None:
+        """Forget all answers but those at these places, (N,)."""
+        chosen = torch.from_numpy(places).to(self.device)
+        if self._steps is not None:
+            self._steps = self._steps[chosen]
+        self._packed = [packed for packed, kept in zip(self._packed, places, strict=False) if kept]
+        self._mask, self._mu, self._counts = self._mask[chosen], self._mu[chosen], self._counts[chosen]
+        self._true_returns = self._true_returns[chosen]
+
     def batch(self, index: NDArray[np.integer]) -> Minibatch:
         """The answers at these places."""
         place = torch.from_numpy(index).to(self.device)

@@ -11,7 +11,15 @@ from typing import Annotated, Any, Union
 import tyro
 
 from prefrl.check import CheckConfig, run_check
-from prefrl.config import BaselineConfig, CompareConfig, TrainConfig, from_toml
+from prefrl.config import (
+    BaselineConfig,
+    CompareConfig,
+    LabelConfig,
+    LabelsConfig,
+    TrainConfig,
+    VideoConfig,
+    from_toml,
+)
 from prefrl.preference import UserError
 
 
@@ -184,6 +192,24 @@ def _check(config: CheckConfig) -> int:
     return run_check(config)
 
 
+def _label(config: LabelConfig) -> None:
+    from prefrl.label_page.serve import serve
+
+    serve(config)
+
+
+def _labels(config: LabelsConfig) -> None:
+    from prefrl.exchange import exchange
+
+    print(exchange(config))
+
+
+def _video(config: VideoConfig) -> None:
+    from prefrl.saved import film_policy
+
+    print(film_policy(config))
+
+
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
     "train": (TrainConfig, _train),
     "baseline": (BaselineConfig, _baseline),
@@ -194,6 +220,9 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
     "report": (ReportConfig, _report),
     "envs": (EnvsConfig, _envs),
     "check": (CheckConfig, _check),
+    "label": (LabelConfig, _label),
+    "labels": (LabelsConfig, _labels),
+    "video": (VideoConfig, _video),
 }
 
 
@@ -231,7 +260,7 @@ def _parse(given: list[str]) -> Any:
         prog="prefrl",
         description=DESCRIPTION,
         args=given,
-        config=(tyro.conf.OmitArgPrefixes,),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs),
     )
     return config
 

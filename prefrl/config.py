@@ -65,7 +65,22 @@ class PreferenceConfig(BaselineConfig):
     """What every run that learns its reward shares."""
 
     labeler: str = "oracle"
-    """Who answers: oracle, or an import path "package.module:factory"."""
+    """Who answers: oracle, human (people, at `prefrl label`), or an import path "package.module:factory"."""
+    patience: float = 0.0
+    """Seconds that a phase waits for people to answer all that is open; 0 trains on, inf waits for every answer."""
+    keep_up: float = 0.5
+    """While people have answered less than this share of the questions asked, training slows down ..."""
+    slowdown: float = 10.0
+    """... so that a phase takes up to this many times as long as it would."""
+    oracle_after: float | None = None
+    """Seconds after which the oracle answers, under its own name, what people have left. Default: never."""
+    second_opinions: float = 0.0
+    """Share of the questions that two people answer, to see how far they agree."""
+    store: str | None = None
+    """URL of a database for questions and answers, such as postgresql+psycopg://user@host/name, password elsewhere
+    (PGPASSWORD or ~/.pgpass). Default: labels.sqlite in the run's folder."""
+    labels_from: tuple[str, ...] = ()
+    """Answers to start from, besides `labels`: run folders, stores, or folders that `prefrl labels export` wrote."""
     teachers: tuple[str, ...] = ("oracle",)
     """Annotators that share the oracle's questions: oracle, stochastic, mistake, skip, equal, myopic, right90,
     or settings such as beta=1,gamma=0.9 or accuracy=0.8."""
@@ -132,6 +147,54 @@ class CompareConfig(PreferenceConfig):
     """Runs at a time; each takes about a core."""
     out: Path | None = None
     """Folder of the runs, compare.csv, compare.md and compare.png. Default: runs/compare/ENV."""
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Show people the questions of a run, on a web page, and record what they answer."""
+
+    run: Path
+    """Folder of the run, which may still be training."""
+    host: str = "127.0.0.1"
+    """Address to listen at. Any but this machine's own needs the token that is printed."""
+    port: int = 8321
+    """Port to listen at; 0 for a free one."""
+    allow_host: tuple[str, ...] = ()
+    """Further names by which browsers may call this server."""
+    instruction: str | None = None
+    """What people are told to look for. Default: by task."""
+    camera: str | None = None
+    """Camera of a MuJoCo model, by name or number. Default: the environment's own."""
+
+
+@dataclass(frozen=True)
+class LabelsConfig:
+    """Answers in and out: export RUN, import or merge into a store, stats of a run."""
+
+    action: Literal["export", "import", "merge", "stats"]
+    """export writes files, import and merge add to a store what is not there yet, stats says who answered what."""
+    places: tuple[str, ...]
+    """Run folders, stores (a file or a URL), or folders that export wrote."""
+    out: str | None = None
+    """export: the new folder, or the Minari dataset's id; import and merge: the store, new or old."""
+    format: Literal["parquet", "jsonl", "minari"] = "parquet"
+    """What export writes; minari holds the segments alone."""
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """Film what a run's policy does."""
+
+    run: Path
+    """Folder of the run."""
+    out: Path | None = None
+    """The film: .mp4, .webp or .gif. Default: policy.mp4 in the run's folder."""
+    seconds: float = 8.0
+    """Length, in the robot's own time, unless an episode ends before."""
+    camera: str | None = None
+    """Camera of a MuJoCo model, by name or number. Default: the environment's own."""
+    seed: int = 0
+    """Of the first state."""
 
 
 Config = TypeVar("Config", bound=BaselineConfig)

@@ -81,6 +81,7 @@ class Fit:
         self.answers = Answers(r_hat, segment_steps, max_answers)
         self.adam = torch.optim.Adam(r_hat.parameters(), lr=learning_rate, fused=True)
         self.l2 = torch.full((r_hat.members,), float(l2), device=self.answers.device)
+        self._given: list[tuple[str, str]] = []  # query key and labeler of each answer
         self._losses: Tensor | None = None  # (2, K) running training and held-out losses
 
     def add(self, preferences: Sequence[Preference]) -> None:
@@ -91,6 +92,16 @@ class Fit:
         """
         decided = [p for p in preferences if p.mu is not None]
         self.answers.add(decided, self.rng.poisson(1.0, (len(decided), self.r_hat.members)))
+        self._given = (self._given + [(p.query.key, p.labeler) for p in decided])[-len(self.answers) or None :]
+
+    def forget(self, given: Sequence[tuple[str, str]]) -> int:
+        """Leave out answers that were taken back, by query key and labeler; how many of them were there."""
+        if not given:
+            return 0
+        kept = np.array([pair not in given for pair in self._given], bool)
+        self.answers.keep(kept)
+        self._given = [pair for pair, keep in zip(self._given, kept, strict=True) if keep]
+        return int(np.sum(~kept))
 
     def epochs(self, count: int) -> int:
         """Gradient steps in this many passes over the answers."""

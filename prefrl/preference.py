@@ -35,6 +35,8 @@ class Segment:
         env_index: which of the parallel environments.
         episode: count of that environment's episodes before this one.
         offset: steps from the episode's reset to o_0.
+        scene: (T, ...) what each step can be drawn from where the observations do not show it, for people alone:
+            the simulator's joint positions, or pictures as JPEG files; None where nobody is to look. No part of `key`.
     """
 
     observations: NDArray[Any]
@@ -46,9 +48,10 @@ class Segment:
     env_index: int
     episode: int
     offset: int
+    scene: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("observations", "actions", "rewards"):
+        for name in ("observations", "actions", "rewards", *(["scene"] if self.scene is not None else [])):
             array = np.array(getattr(self, name), copy=True, order="C")
             array.setflags(write=False)
             object.__setattr__(self, name, array)

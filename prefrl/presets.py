@@ -130,6 +130,30 @@ SEGMENT_STEPS = {
     "Swimmer": 60,
 }
 
+INSTRUCTION = "Choose the clip that shows the better behaviour."
+INSTRUCTIONS = {
+    "Reacher": "Choose the clip in which the arm's tip is nearer to the red target.",
+    "InvertedPendulum": "Choose the clip in which the pole stays more upright.",
+    "InvertedDoublePendulum": "Choose the clip in which both poles stand higher and steadier.",
+    "Pendulum": "Choose the clip in which the pendulum points up more, and rests there.",
+    "HalfCheetah": "Choose the clip in which the cheetah runs forward (to the right) faster.",
+    "HalfCheetahOneLeg": "Choose the clip in which the cheetah moves forward on one leg, the other off the ground.",
+    "Ant": "Choose the clip in which the ant walks forward better.",
+    "Walker2d": "Choose the clip in which the walker stays upright and walks forward (to the right) faster.",
+    "Hopper": "Choose the clip in which the hopper stays upright and hops forward (to the right) faster.",
+    "HopperBackflip": "Choose the clip in which the hopper turns over backwards more, and lands on its foot.",
+    "Swimmer": "Choose the clip in which the swimmer moves forward faster.",
+    "BeamRider": "Choose the clip in which more ships are hit and the player survives.",
+    "Breakout": "Choose the clip in which more bricks break and no ball is lost.",
+    "Enduro": "Choose the clip in which the player passes more cars.",
+    "EnduroLevel": "Choose the clip in which the player drives level with the other cars, passing none.",
+    "Pong": "Choose the clip in which the right paddle (green) plays better.",
+    "Qbert": "Choose the clip in which more cubes change colour and the player survives.",
+    "Seaquest": "Choose the clip in which the submarine hits more, picks up divers and keeps its air.",
+    "SpaceInvaders": "Choose the clip in which more invaders are hit and the player survives.",
+}
+"""What people are told to look for, by the name in an id; paper, appendix B, in fewer words."""
+
 # The paper removes terminations that would tell the learner about the task (paper, appendix A).
 ENV_KWARGS = dict.fromkeys(("Ant", "Hopper", "Humanoid", "Walker2d"), ("terminate_when_unhealthy=false",))
 

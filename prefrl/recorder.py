@@ -7,6 +7,7 @@ oracle and evaluation read it here, and nothing above the recorder does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -42,10 +43,21 @@ class Recorder(VecEnvWrapper):
         steps: environment steps taken since the start, over all environments.
         episodes: episodes finished since `pop_episodes` was last called.
         ends_early: whether any episode has ended by itself, not by a time limit.
+        watch: reads what each environment's current step can be drawn from, (E, ...), kept for people to be shown;
+            None keeps nothing.
     """
 
-    def __init__(self, venv: VecEnv, env_id: str, seed: int, keep_steps: int) -> None:
+    def __init__(
+        self,
+        venv: VecEnv,
+        env_id: str,
+        seed: int,
+        keep_steps: int,
+        watch: Callable[[], NDArray[Any]] | None = None,
+    ) -> None:
         super().__init__(venv)
+        self.watch = watch
+        self._scenes: NDArray[Any] | None = None
         self.env_id, self.run_seed = env_id, seed
         self.capacity = max(1, keep_steps // venv.num_envs)
         obs, act = venv.observation_space, venv.action_space
@@ -79,6 +91,8 @@ class Recorder(VecEnvWrapper):
         assert isinstance(observations, np.ndarray)
         self._begin_episodes(np.ones(self.num_envs, bool))
         self._last_observations = observations.copy()
+        if self.watch is not None:
+            self._last_scene = self.watch()
         return observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -126,6 +140,10 @@ class Recorder(VecEnvWrapper):
                 self.episodes.append(Episode(self.steps, float(info["score"]), played // self.num_envs))
                 self._game_began[index] = self.steps
         np.copyto(self._last_observations, observations)
+        if self.watch is not None:
+            if self._scenes is None:
+                self._scenes = np.zeros((self.capacity, *self._last_scene.shape), self._last_scene.dtype)
+            self._scenes[row], self._last_scene = self._last_scene, self.watch()
         return observations, rewards, dones, infos
 
     def _make_ring(self, observations: NDArray[Any]) -> ArrayRing | FrameRing:
@@ -289,6 +307,7 @@ class Pairs:
         recorder = self.recorder
         ring = np.arange(row, row + length) % recorder.capacity
         observations, actions = recorder.at(ring * recorder.num_envs + env)
+        scene = None if recorder._scenes is None else recorder._scenes[ring, env]
         return Segment(
             observations=observations,
             actions=actions,
@@ -299,4 +318,5 @@ class Pairs:
             env_index=env,
             episode=int(recorder._episode[ring[0], env]),
             offset=int(recorder._offset[ring[0], env]),
+            scene=scene.astype("S") if scene is not None and scene.dtype == object else scene,
         )

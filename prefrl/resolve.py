@@ -12,7 +12,9 @@ import gymnasium as gym
 import torch
 
 from prefrl import presets
+from prefrl.clips import how_shown
 from prefrl.config import BaselineConfig, TrainConfig, folder_name, slug
+from prefrl.exchange import inherit
 from prefrl.labelers import LABELERS
 from prefrl.labelers.oracle import parse_teacher
 from prefrl.learners import check_settings, learner_class
@@ -21,9 +23,11 @@ from prefrl.preference import UserError
 from prefrl.queries import STRATEGIES
 from prefrl.reward_model import RewardEnsemble, encoded_size, is_image, same_inputs
 from prefrl.schedules import SCHEDULES
+from prefrl.store import Store, check_url
 from prefrl.vector import find_spec, make_env
 
 C = TypeVar("C", bound=BaselineConfig)
+MOST_PICTURES = 20_000  # kept for people, some 5 kB each
 
 
 def resolve(config: C) -> C:
@@ -66,6 +70,10 @@ def resolve(config: C) -> C:
         known["reward_from"] = _reward_from(config, env)
         _check_names(config)
         _check_labels(config, segment_steps, env.horizon, known["explore_steps"], n_envs)
+        with Store(":memory:") as empty:
+            inherit(empty, config.labels_from, config.env, segment_steps)
+        if config.labeler == "human":
+            known |= _for_people(config, env, known["keep_steps"] if config.keep_steps is None else config.keep_steps)
     _check_folder(known["out"])
     return replace(config, **known)
 
@@ -117,6 +125,22 @@ def _look_at(config: BaselineConfig) -> _Environment:
     return _Environment(preset, kwargs, spec.max_episode_steps, int(segment_steps), image, clip_reward, spaces)
 
 
+def _for_people(config: TrainConfig, env: _Environment, keep_steps: int) -> dict[str, Any]:
+    """What is otherwise where people answer: environments that can be drawn, pictures that fit into memory.
+
+    Raises:
+        UserError: this environment, or this backend, has nothing to show to people.
+    """
+    shown = how_shown(config.env, presets.name_value(env.kwargs, "environment argument"))
+    if shown == "frames":  # they are there, whatever steps the environment
+        return {}
+    if config.backend == "envpool":
+        raise UserError(
+            "backend envpool keeps nothing that a clip can be drawn from: use auto or gymnasium for people."
+        )
+    return {"backend": "gymnasium"} | ({} if shown == "joints" else {"keep_steps": min(keep_steps, MOST_PICTURES)})
+
+
 def _explore_steps(config: BaselineConfig, n_envs: int, segment_steps: int) -> int:
     """The untrained policy's steps: what is asked for, or 2 % of all and room for two segments in each environment."""
     if config.steps % n_envs:
@@ -140,6 +164,14 @@ def _check_names(config: TrainConfig) -> None:
     lookup("strategy", config.strategy, STRATEGIES)
     lookup("schedule", config.schedule, SCHEDULES)
     lookup("labeler", config.labeler, LABELERS)
+    if config.store is not None:
+        check_url(config.store)
+        with Store(config.store) as store:
+            if asked := store.counts().asked:
+                raise UserError(
+                    f"the store {config.store!r} holds {asked} questions of another run: give an empty database, or "
+                    f"start from its answers with --labels-from."
+                )
     for teacher in config.teachers:
         parse_teacher(teacher)
 
@@ -200,7 +232,12 @@ def _check_numbers(config: BaselineConfig) -> None:
             raise UserError(f"labels={config.labels} must be more than zero.")
         if config.objective not in ("preference", "target"):
             raise UserError(f"unknown objective {config.objective!r}: it is preference or target.")
-        for name in ("noise_floor", "initial_labels", "freeze_reward_at"):
+        for name in ("patience", "oracle_after"):
+            if (value := getattr(config, name)) is not None and not value >= 0:
+                raise UserError(f"{name}={value} is a time in seconds: it must be zero or more.")
+        if not 1 <= config.slowdown < math.inf:
+            raise UserError(f"slowdown={config.slowdown} must be 1 (training never waits for people) or more.")
+        for name in ("noise_floor", "initial_labels", "freeze_reward_at", "keep_up", "second_opinions"):
             value = getattr(config, name)
             if value is not None and not 0 <= value <= 1:
                 raise UserError(f"{name}={value} is a share: it must lie between 0 and 1.")

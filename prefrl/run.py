@@ -6,13 +6,16 @@ is better; r-hat is fitted to the answers.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from prefrl.clips import watcher
 from prefrl.config import TrainConfig
 from prefrl.evaluate import Watch, mean_steps, mean_true_return
+from prefrl.exchange import inherit
 from prefrl.fit import Fit, FitReport
 from prefrl.labelers import make_labeler
 from prefrl.learners import Learner, plan
@@ -26,7 +29,7 @@ from prefrl.reward_env import LearnedReward
 from prefrl.reward_model import RewardEnsemble
 from prefrl.runlog import Progress, RunLog
 from prefrl.schedules import SCHEDULES, label_counts
-from prefrl.store import Store
+from prefrl.store import PatientStore, Store
 from prefrl.vector import make_vec_env
 
 
@@ -51,12 +54,13 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
 
     with (
         RunLog(cfg) as log,
-        Store(log.folder / "labels.sqlite") as store,
+        PatientStore(cfg.store) if cfg.store else Store(log.folder / "labels.sqlite") as store,
         Progress(log.folder.name, cfg.steps, quiet) as progress,
     ):
         env_kwargs = name_value(cfg.env_kwargs or (), "environment argument")
-        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs, cfg.fixed_horizon)
-        env = Recorder(venv, cfg.env, cfg.seed, cfg.keep_steps)
+        shown = {"render_mode": "rgb_array"} if cfg.labeler == "human" and cfg.backend == "gymnasium" else {}
+        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs, cfg.fixed_horizon, **shown)
+        env = Recorder(venv, cfg.env, cfg.seed, cfg.keep_steps, watcher(venv) if shown else None)
         first_weights = torch.Generator().manual_seed(cfg.seed)
         r_hat = RewardEnsemble(
             env.observation_space, env.action_space, cfg.members, cfg.reward_std, generator=first_weights
@@ -78,7 +82,20 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
             cfg.max_answers,
             cfg.objective,
         )
-        labeler = make_labeler(cfg.labeler, cfg.teachers, cfg.seed)
+        inherit(store, cfg.labels_from, cfg.env, cfg.segment_steps)
+        fit.add(store.answers()[0])
+        if cfg.labeler == "human" and not quiet:
+            print(f"people answer at `prefrl label {log.folder}`", file=sys.stderr)
+        labeler = make_labeler(
+            cfg.labeler,
+            cfg.teachers,
+            cfg.seed,
+            store=store,
+            patience_s=cfg.patience,
+            keep_up=cfg.keep_up,
+            slowdown=cfg.slowdown,
+            stand_in_after_s=cfg.oracle_after,
+        )
         strategy = lookup("strategy", cfg.strategy, STRATEGIES)
         phases = plan((cfg.steps - cfg.explore_steps) // cfg.n_envs, learner.rollout_steps, cfg.phases)
         live = (
@@ -94,25 +111,29 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                 learner.explore(cfg.explore_steps // cfg.n_envs)
             watch = Watch(r_hat, env, cfg.segment_steps, cfg.noise_floor, eval_rng)
             asked = answered = seen = 0
+            fitted = cfg.reward_from is not None  # people may answer later than asked
             labelling_seconds = 0.0
             episodes: list[Episode] = []
             for phase, (rollouts, count) in enumerate(zip(phases, labels, strict=True)):
                 with log.part("ask"):  # keep the pairs worth asking (section 2.2.4); of an unfitted r-hat, any
                     candidates = env.pairs(count * cfg.candidates, cfg.segment_steps, ask_rng)
-                    queries = select(strategy if phase else uniform, r_hat, candidates, count).queries()
-                    store.ask(queries)
+                    queries = select(strategy if fitted else uniform, r_hat, candidates, count).queries()
+                    store.ask(queries, cfg.second_opinions)
                 with log.part("answer"):  # someone answers (section 2.2.2)
                     if hasattr(labeler, "observe_policy"):
                         labeler.observe_policy(mean_true_return(episodes), mean_steps(episodes))
                     answers = labeler(queries)
                     store.add(answers)
                 report = FitReport()
+                if hasattr(labeler, "pop_withdrawn"):
+                    answered -= fit.forget(labeler.pop_withdrawn())
                 if phase < live:
                     with log.part("fit"):  # r-hat explains every answer so far (section 2.2.3)
                         r_hat.observe(*env.recent(env.steps - seen, at_most=SAMPLE)[:2])
                         seen = env.steps
                         fit.add(answers)
-                        report = fit.run(cfg.fit_updates if phase else fit.epochs(cfg.initial_epochs))
+                        report = fit.run(cfg.fit_updates if fitted else fit.epochs(cfg.initial_epochs))
+                        fitted = fitted or report.updates > 0
                         window = env.recent(cfg.reward_window, at_most=SAMPLE)[:2]
                         r_hat.normalise_outputs(*window, centre=not env.ends_early)
                 with log.part("learn"):  # the policy improves on r-hat (section 2.2.1)
@@ -125,6 +146,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                     row = {
                         "labels_asked": asked,
                         "labels_answered": answered,
+                        "labels_open": getattr(labeler, "open", 0),
                         "labelling_seconds": labelling_seconds,
                         **watch.measure(sum(rollouts) * cfg.n_envs, episodes, paid.pop_returns()),
                         "held_out_accuracy": report.held_out_accuracy,
@@ -133,7 +155,12 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                         "l2": report.l2,
                     }
                     log.write(env.steps, row | measures)
-                    progress.update(env.steps, answered, mean_true_return(episodes), alarm=bool(row["alarm"]))
+                    outstanding = (asked, sum(labels))
+                    alarm = bool(row["alarm"])
+                    progress.update(env.steps, answered, mean_true_return(episodes), alarm, outstanding)
+                    if cfg.labeler == "human":  # for those who look on
+                        learner.save(log.folder / "policy.new")
+                        (log.folder / "policy.new").replace(log.folder / "policy.safetensors")  # never half of one
             log.finish()
         finally:  # what has been learned is kept, whatever stopped the run
             r_hat.save(log.folder / "reward.safetensors", env=cfg.env)

@@ -4,10 +4,11 @@ config.toml          the configuration, every default filled in; `prefrl train -
 versions.json        Python, library and code versions
 metrics.csv          a row per phase; the same seed gives the same bytes
 timing.csv           seconds spent per phase and part, which no seed repeats
-labels.sqlite        every question and answer
+labels.sqlite        every question and answer, unless --store puts them elsewhere
 tensorboard/         the same measures as events
 reward.safetensors   r-hat
 policy.safetensors   the policy
+clips/               films that people were shown, which can be made again
 """
 
 from __future__ import annotations
@@ -213,10 +214,19 @@ class Progress:
         """Leave the last state on the screen."""
         self._bar.stop()
 
-    def update(self, step: int, labels: int, true_return: float, alarm: bool = False) -> None:
-        """Show how far the run is; an alarm is shown when it begins, wherever the run shows anything."""
+    def update(
+        self, step: int, labels: int, true_return: float, alarm: bool = False, outstanding: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Show how far the run is; an alarm is shown when it begins, wherever the run shows anything.
+
+        With answers outstanding, of how many questions asked, and scheduled in all.
+        """
+        asked, scheduled = outstanding
         seconds = time.perf_counter() - self._began
-        note = f"{step / seconds:,.0f} steps/s, {f'{labels} labels, ' if labels else ''}true return {true_return:.4g}"
+        said = f"{labels} labels, " if labels else ""
+        if asked > labels:
+            said = f"{labels} labels of {asked} asked ({labels / scheduled:.0%} of the schedule), "
+        note = f"{step / seconds:,.0f} steps/s, {said}true return {true_return:.4g}"
         self._bar.update(self._task, completed=step, note=note)
         share = step / self._steps
         if alarm and not self._alarm and not self._quiet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import gymnasium as gym
 
-from prefrl.config import BaselineConfig, TrainConfig, from_toml
+from prefrl.clips import FILMS, Artist, film, policy_frames
+from prefrl.config import BaselineConfig, TrainConfig, VideoConfig, from_toml
+from prefrl.exchange import store_of
 from prefrl.learners import Policy
-from prefrl.preference import Preference
+from prefrl.preference import Preference, UserError
 from prefrl.presets import name_value
 from prefrl.reward_model import RewardEnsemble
 from prefrl.runlog import read_table
@@ -60,13 +63,35 @@ class SavedRun:
     @cached_property
     def answers(self) -> list[Preference]:
         """Every answer, in order of arrival."""
-        with Store(self.folder / "labels.sqlite") as store:
+        with Store(store_of(self.folder)) as store:
             return store.answers()[0]
 
     def make_env(self, **render: Any) -> gym.Env[Any, Any]:
         """One environment as the run had it, with its own reward."""
         env_kwargs = name_value(self.config.env_kwargs or (), "environment argument")
         return make_env(self.config.env, env_kwargs, self.config.fixed_horizon, **render)
+
+
+def film_policy(config: VideoConfig) -> Path:
+    """Film what a run's policy does, and say where the film is.
+
+    Raises:
+        UserError: no such run or policy, nothing to draw with, or a place that cannot be written to.
+    """
+    run = load_run(config.run)
+    out = config.out or config.run / "policy.mp4"
+    if out.suffix not in FILMS:
+        raise UserError(f"a film ends in {', '.join(FILMS)}, and {str(out)!r} does not: choose one of them.")
+    if not 0 < config.seconds <= 600:
+        raise UserError(f"seconds={config.seconds} must be more than zero, and 600 at most.")
+    env_kwargs = name_value(run.config.env_kwargs or (), "environment argument")
+    with closing(Artist(run.config.env, env_kwargs, config.camera)) as artist:
+        made = film(*policy_frames(run.policy.act, artist, config.seconds, config.seed), out.suffix)
+    try:
+        out.write_bytes(made)
+    except OSError as error:
+        raise UserError(f"cannot write {str(out)!r}: {error.strerror}.") from error
+    return out
 
 
 def load_run(folder: Path | str) -> SavedRun:
@@ -76,5 +101,5 @@ def load_run(folder: Path | str) -> SavedRun:
         UserError: there is none.
     """
     folder = Path(folder)
-    is_train = (folder / "labels.sqlite").exists()
+    is_train = (folder / "reward.safetensors").exists() or (folder / "labels.sqlite").exists()
     return SavedRun(folder, from_toml(TrainConfig if is_train else BaselineConfig, folder / "config.toml"))

@@ -144,3 +144,25 @@ def _curve(steps: ArrayLike, returns: ArrayLike) -> tuple[NDArray[np.float64], N
             f"{y.shape}; sort the points by step and drop the steps without a return."
         )
     return x, y
+
+
+def cohen_kappa(one: ArrayLike, other: ArrayLike) -> float:
+    """Agreement of two annotators over the same questions, chance taken off (Cohen 1960).
+
+    kappa = (p_observed - p_chance) / (1 - p_chance), with p_chance from how often each gives each answer: 1 is full
+    agreement, 0 what chance would give. NaN where both give one and the same answer throughout.
+
+    Args:
+        one: (n,) answers, of any kind.
+        other: (n,) the other's.
+
+    Raises:
+        UserError: no questions, or not as many answers of both.
+    """
+    a, b = np.asarray(one), np.asarray(other)
+    if a.ndim != 1 or a.shape != b.shape or not a.size:
+        raise UserError(f"agreement needs as many answers of one annotator as of the other: got {a.shape}, {b.shape}.")
+    kinds = np.union1d(a, b)
+    observed = float(np.mean(a == b))
+    chance = float(sum(np.mean(a == kind) * np.mean(b == kind) for kind in kinds))
+    return (observed - chance) / (1 - chance) if chance < 1 else float("nan")

@@ -135,6 +135,7 @@ def make_vec_env(
     backend: str = "auto",
     env_kwargs: dict[str, Any] | None = None,
     fixed_horizon: bool = False,
+    **render: Any,
 ) -> VecEnv:
     """Environments stepped as one.
 
@@ -145,6 +146,7 @@ def make_vec_env(
         backend: "auto", "envpool" or "gymnasium".
         env_kwargs: arguments of the environment.
         fixed_horizon: let every episode last to its time limit; Gymnasium's classes step it.
+        render: how Gymnasium's classes draw, such as render_mode; no other backend does.
 
     Raises:
         UserError: unknown id, arguments it does not take, spaces not supported, or EnvPool asked for and missing.
@@ -165,13 +167,15 @@ def make_vec_env(
         if backend == "envpool":
             raise UserError(f"there is no fast backend for {env_id!r} here: use backend auto or gymnasium.")
     limits = first_limits(kwargs.get("max_episode_steps", spec.max_episode_steps), n_envs).tolist()
-    env = DummyVecEnv([partial(_make_one, env_id, kwargs, fixed_horizon, limit) for limit in limits])
+    env = DummyVecEnv([partial(_make_one, env_id, kwargs, fixed_horizon, limit, **render) for limit in limits])
     env.seed(seed)
     return env
 
 
-def _make_one(env_id: str, env_kwargs: dict[str, Any], fixed_horizon: bool, limit: int) -> gym.Env[Any, Any]:
-    env = make_env(env_id, env_kwargs, fixed_horizon)
+def _make_one(
+    env_id: str, env_kwargs: dict[str, Any], fixed_horizon: bool, limit: int, **render: Any
+) -> gym.Env[Any, Any]:
+    env = make_env(env_id, env_kwargs, fixed_horizon, **render)
     return FirstEpisodeLimit(env, limit) if limit else env
 
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from postgres import Postgres, programs
 
 from prefrl.preference import Preference, Query, Segment, UserError
-from prefrl.store import SCHEMA_VERSION, Counts, Store
+from prefrl.store import SCHEMA_VERSION, Counts, Lease, PatientStore, RefusedError, Store
 
 QUIET_NAN = np.frombuffer(np.uint64(0x7FF800000000BEEF).tobytes(), np.float64)[0]
 
@@ -144,7 +145,7 @@ def test_counts() -> None:
         store.ask([make_query(number) for number in range(5)])
         store.add([make_preference(0, seconds=3.0), make_preference(1, mu=0.5, seconds=0.5)])
         store.add([make_preference(2, mu=None, seconds=4.0), make_preference(0, labeler="ann", mu=0.0, seconds=1.0)])
-        assert store.counts() == Counts(asked=5, answered=3, skipped=1, seconds=8.5)
+        assert store.counts() == Counts(asked=5, answered=3, skipped=1, seconds=8.5, open=2, withdrawn=0)
 
 
 def test_nothing_asked_and_nothing_answered_is_nothing_recorded() -> None:
@@ -203,6 +204,270 @@ def test_answers_of_one_store_start_another(path: Path) -> None:
         new.add(old.answers()[0])
         assert content(new.answers()[0]) == content(old.answers()[0])
         assert new.counts() == old.counts()
+
+
+# Questions for people
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    if programs() is None:
+        pytest.skip("no PostgreSQL here")
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, path: Path) -> Iterator[Store]:
+    """An empty store in a file, and one on a server."""
+    if request.param == "sqlite":
+        with Store(path) as opened:
+            yield opened
+    else:
+        url = request.getfixturevalue("postgres").url
+        with Store(url) as opened:
+            yield opened
+            with opened._engine.begin() as connection:
+                for table in ("leases", "withdrawals", "answers", "queries", "segments", "prefrl"):
+                    connection.exec_driver_sql(f"DROP TABLE {table}")
+
+
+def ask(store: Store, count: int, second_opinions: float = 0.0) -> list[Query]:
+    queries = [make_query(number) for number in range(count)]
+    store.ask(queries, second_opinions)
+    return queries
+
+
+def keys(leases: list[Lease]) -> list[str]:
+    return [lease.key for lease in leases]
+
+
+def test_a_question_is_with_one_person_at_a_time_and_comes_back_when_nobody_answers(store: Store) -> None:
+    queries = ask(store, 5)
+    ann, bob = store.lease("ann", 2, 60), store.lease("bob", 9, 60)
+    assert keys(ann) == [q.key for q in queries[:2]]
+    assert keys(bob) == [q.key for q in queries[2:]]
+    assert (ann[0].left_key, ann[0].right_key) == (queries[0].left.key, queries[0].right.key)
+    assert store.lease("eve", 9, 60) == []
+    assert store.lease("bob", 9, -1) == bob  # his time is over
+    eve = store.lease("eve", 9, 60)
+    assert keys(eve) == keys(bob)
+    assert {lease.ticket for lease in eve}.isdisjoint(lease.ticket for lease in bob)
+    assert store.lease("ann", 2, 60) == ann  # asked again, the same are hers
+
+
+def test_an_answer_is_taken_from_whom_it_was_asked_once(store: Store) -> None:
+    ask(store, 2)
+    (lease,) = store.lease("ann", 1, 60)
+    for key, who, ticket in (
+        (lease.key, "bob", lease.ticket),
+        (lease.key, "ann", "0" * 32),
+        ("f" * 32, "ann", lease.ticket),
+        (make_query(1).key, "ann", lease.ticket),
+        (lease.key, "ann", "é"),
+    ):
+        with pytest.raises(RefusedError, match="not yours"):
+            store.answer(key, who, ticket, 1.0, 2.0)
+    assert store.counts().answered == 0
+    store.answer(lease.key, "ann", lease.ticket, 1.0, 2.0)
+    store.answer(lease.key, "ann", lease.ticket, 1.0, 2.0)  # sent again, because the reply was lost
+    with pytest.raises(RefusedError, match="another answer"):
+        store.answer(lease.key, "ann", lease.ticket, None, 2.0)
+    assert store.counts() == Counts(asked=2, answered=1, skipped=0, seconds=2.0, open=1)
+    assert keys(store.lease("ann", 9, 60)) == [make_query(1).key]
+    assert [(g.key, g.labeler, g.mu, g.seconds, g.step) for g in store.given()] == [(lease.key, "ann", 1.0, 2.0, 1000)]
+
+
+def test_a_late_answer_counts_and_a_skip_closes_a_question(store: Store) -> None:
+    ask(store, 2)
+    late, skipped = store.lease("ann", 2, -1)
+    assert len(store.lease("bob", 2, 60)) == 2
+    store.answer(late.key, "ann", late.ticket, 0.0, 99.0)
+    store.answer(skipped.key, "ann", skipped.ticket, None, 1.0)
+    assert store.lease("cat", 9, 60) == []
+    assert store.counts() == Counts(asked=2, answered=1, skipped=1, seconds=100.0, open=0)
+
+
+def test_what_is_taken_back_is_kept_told_and_asked_again(store: Store) -> None:
+    ask(store, 3)
+    first, second = store.lease("ann", 2, 60)
+    store.answer(first.key, "ann", first.ticket, 1.0, 2.0)
+    store.answer(second.key, "ann", second.ticket, 0.0, 3.0)
+    answers, gone, after = store.news()
+    assert ([a.mu for a in answers], gone) == ([1.0, 0.0], [])
+    again = store.withdraw("ann", 60)
+    assert again is not None
+    assert again.key == second.key
+    assert store.withdraw("bob", 60) is None
+    assert store.counts() == Counts(asked=3, answered=1, skipped=0, seconds=2.0, open=2, withdrawn=1)
+    with pytest.raises(RefusedError, match="not yours"):
+        store.answer(second.key, "ann", second.ticket, 0.0, 3.0)  # the old ticket is spent
+    store.answer(again.key, "ann", again.ticket, 0.5, 1.0)
+    answers, gone, after = store.news(after)
+    assert ([(a.query.key, a.mu) for a in answers], gone) == ([(second.key, 0.5)], [(second.key, "ann")])
+    assert store.news(after) == ([], [], after)
+    third = store.lease("ann", 1, 60)[0]
+    store.answer(third.key, "ann", third.ticket, 1.0, 1.0)
+    assert store.withdraw("ann", 60) is not None
+    assert store.news(after)[:2] == ([], [])  # given and taken back between two looks
+
+
+def test_the_last_answer_taken_back_does_not_hide_the_next(store: Store) -> None:
+    """Ids are never used twice, so a reader who saw the first one sees the second."""
+    ask(store, 1)
+    (lease,) = store.lease("ann", 1, 60)
+    store.answer(lease.key, "ann", lease.ticket, 1.0, 2.0)
+    _, after = store.answers()
+    again = store.withdraw("ann", 60)
+    assert again is not None
+    store.answer(again.key, "ann", again.ticket, 0.0, 2.0)
+    assert [a.mu for a in store.answers(after)[0]] == [0.0]
+
+
+def test_second_opinions_are_asked_of_another_person(store: Store) -> None:
+    queries = ask(store, 40, second_opinions=0.5)
+    twice = {q.key for q in queries if int(q.key, 16) < 2**127}
+    assert 10 < len(twice) < 30
+    for who in ("ann", "bob"):
+        for lease in store.lease(who, 99, 60):
+            store.answer(lease.key, who, lease.ticket, 1.0, 1.0)
+    assert store.lease("cat", 99, 60) == []
+    by = {who: {g.key for g in store.given() if g.labeler == who} for who in ("ann", "bob")}
+    assert by["ann"] == {q.key for q in queries}
+    assert by["bob"] == twice
+
+
+def test_what_nobody_answers_is_there_for_the_oracle(store: Store) -> None:
+    queries = ask(store, 4)
+    (lease,) = store.lease("ann", 1, 60)
+    store.add([Preference(queries[1], 1.0, "bob", 1.0)])
+    assert [q.key for q in store.unanswered(9)] == [q.key for q in queries[2:]]
+    assert [q.key for q in store.unanswered(1)] == [queries[2].key]
+    assert store.unanswered(9, asked_before=datetime.now(UTC) - timedelta(seconds=30)) == []
+    found = store.segment(queries[2].left.key)
+    assert found is not None
+    assert found.key == queries[2].left.key
+    assert store.segment(lease.key) is None
+
+
+def test_many_people_at_once_get_different_questions_and_nothing_is_lost(store: Store) -> None:
+    ask(store, 120)
+
+    def work(who: str) -> list[str]:
+        done = []
+        while leases := store.lease(who, 2, 60):
+            for lease in leases:
+                store.answer(lease.key, who, lease.ticket, 1.0, 1.0)
+                done.append(lease.key)
+        return done
+
+    with ThreadPoolExecutor(8) as pool:
+        answered = [key for keys in pool.map(work, [f"person {i}" for i in range(8)]) for key in keys]
+    assert len(answered) == len(set(answered)) == 120
+    assert {g.key for g in store.given()} == set(answered)
+    assert store.counts() == Counts(asked=120, answered=120, skipped=0, seconds=120.0, open=0)
+
+
+def test_a_store_dumped_and_restored_is_the_same_and_twice_is_once(store: Store) -> None:
+    drawn = Query(make_segment(900, scene=np.arange(6.0).reshape(3, 2)), make_segment(901))
+    store.ask([drawn])
+    ask(store, 4)
+    for lease in store.lease("ann", 3, 60):
+        store.answer(lease.key, "ann", lease.ticket, 0.5, 1.0)
+    store.withdraw("ann", 60)
+    rows = store.dump()
+    with Store(":memory:") as other:
+        other.restore(rows)
+        other.restore(rows)
+        again = other.dump()
+        assert other.counts() == store.counts()
+        assert content(other.answers()[0]) == content(store.answers()[0])
+        found = other.segment(drawn.left.key)
+        assert found is not None
+        np.testing.assert_array_equal(found.scene, drawn.left.scene)
+    for table in ("queries", "answers", "withdrawals"):
+        plain = [{k: v for k, v in row.items() if k != "answer_id"} for row in rows[table]]
+        assert [{k: v for k, v in row.items() if k != "answer_id"} for row in again[table]] == plain != []
+
+
+def test_two_stores_merge(path: Path) -> None:
+    with Store(path) as one, Store(":memory:") as two:
+        for store, who in ((one, "ann"), (two, "bob")):
+            ask(store, 3)
+            lease = store.lease(who, 2, 60)[-1]
+            store.answer(lease.key, who, lease.ticket, 1.0, 1.0)
+        lease = two.lease("bob", 1, 60)[0]
+        two.answer(lease.key, "bob", lease.ticket, 0.0, 1.0)
+        one.restore(two.dump())
+        assert one.counts() == Counts(asked=3, answered=3, skipped=0, seconds=3.0, open=1)
+
+
+def test_a_patient_store_goes_on_while_the_database_is_away(capsys: pytest.CaptureFixture[str]) -> None:
+    if programs() is None:
+        pytest.skip("no PostgreSQL here")
+    with Postgres() as server, PatientStore(server.url) as trainer:
+        trainer.ask([make_query(0)])
+        assert trainer.counts().asked == 1
+        server.kill()
+        trainer.ask([make_query(1)])
+        trainer.add([make_preference(0)])
+        assert trainer.news() == ([], [], (0, 0))
+        assert trainer.unanswered(9) == []
+        assert trainer.counts().asked == 1
+        assert trainer.waiting == 2
+        server.start()
+        answers, _, _ = trainer.news()
+        assert content(answers) == content([make_preference(0)])
+        assert trainer.waiting == 0
+        assert trainer.counts() == Counts(asked=2, answered=1, skipped=0, seconds=2.5, open=1)
+    said = capsys.readouterr().err
+    assert said.count("Training goes on") == 1
+    assert said.count("\n") == 1
+
+
+VERSION_1 = """
+CREATE TABLE prefrl (schema_version INTEGER NOT NULL, PRIMARY KEY (schema_version));
+CREATE TABLE segments (
+    "key" VARCHAR(32) NOT NULL, steps BLOB NOT NULL, env_id VARCHAR NOT NULL, step BIGINT NOT NULL,
+    seed BIGINT NOT NULL, env_index BIGINT NOT NULL, episode BIGINT NOT NULL, "offset" BIGINT NOT NULL,
+    PRIMARY KEY ("key"));
+CREATE TABLE queries (
+    id INTEGER NOT NULL, "key" VARCHAR(32) NOT NULL, left_key VARCHAR(32) NOT NULL, right_key VARCHAR(32) NOT NULL,
+    asked_at DATETIME NOT NULL, PRIMARY KEY (id), UNIQUE ("key"),
+    FOREIGN KEY(left_key) REFERENCES segments ("key"), FOREIGN KEY(right_key) REFERENCES segments ("key"));
+CREATE TABLE answers (
+    id INTEGER NOT NULL, query_key VARCHAR(32) NOT NULL, labeler VARCHAR NOT NULL, mu DOUBLE, seconds DOUBLE NOT NULL,
+    answered_at DATETIME NOT NULL, PRIMARY KEY (id), UNIQUE (query_key, labeler),
+    FOREIGN KEY(query_key) REFERENCES queries ("key"));
+INSERT INTO prefrl VALUES (1);
+"""
+
+
+def test_a_store_of_version_1_is_migrated_with_all_it_holds(path: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(path)) as old, old:
+        old.executescript(VERSION_1)
+    with Store(tmp_path / "new") as store:
+        store.add([make_preference(1), make_preference(0, mu=None)])
+        store.ask([make_query(2)])
+        expected = content(store.answers()[0])
+    columns = {
+        "segments": '"key", steps, env_id, step, seed, env_index, episode, "offset"',
+        "queries": 'id, "key", left_key, right_key, asked_at',
+        "answers": "id, query_key, labeler, mu, seconds, answered_at",
+    }
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute("ATTACH ? AS new", (str(tmp_path / "new"),))
+        for table, names in columns.items():
+            old.execute(f"INSERT INTO {table} SELECT {names} FROM new.{table}")
+    with Store(path) as store:
+        assert content(store.answers()[0]) == expected
+        assert store.counts() == Counts(asked=3, answered=1, skipped=1, seconds=5.0, open=1)
+        (lease,) = store.lease("ann", 9, 60)
+        assert lease.key == make_query(2).key
+        store.answer(lease.key, "ann", lease.ticket, 1.0, 1.0)
+        assert store.withdraw("ann", 60) is not None
+        store.ask([Query(make_segment(8, scene=np.zeros((3, 2))), make_segment(9))])
+    assert rows(path, "SELECT * FROM prefrl") == [(SCHEMA_VERSION,)]
 
 
 # What is on disk

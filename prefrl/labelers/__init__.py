@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from prefrl.labelers.human import Human
 from prefrl.labelers.oracle import make_oracle
 from prefrl.lookup import lookup
 from prefrl.preference import Preference, Query, UserError
@@ -24,23 +25,30 @@ class Labeler(Protocol):
         """The answers that have come back, in the order asked; a skipped question is a preference whose mu is None."""
 
 
-LABELERS: dict[str, Callable[..., Labeler]] = {"oracle": make_oracle}
-"""Built-in labelers; each entry is called as `factory(teachers, seed)`."""
+def make_human(teachers: Sequence[str], seed: int, **people: Any) -> Human:
+    """People, and an oracle of these teachers for what they leave; the rest as `Human` takes it."""
+    return Human(**people, stand_in=make_oracle(teachers, seed))
 
 
-def make_labeler(name: str, teachers: Sequence[str], seed: int) -> Labeler:
+LABELERS: dict[str, Callable[..., Labeler]] = {"oracle": lambda teachers, seed, **_: make_oracle(teachers, seed)}
+LABELERS["human"] = make_human
+"""Built-in labelers; each entry is called as `factory(teachers, seed, **people)`, see `make_labeler`."""
+
+
+def make_labeler(name: str, teachers: Sequence[str], seed: int, **people: Any) -> Labeler:
     """The labeler called `name`.
 
     Args:
         name: a key of `LABELERS`, or an import path `package.module:factory`, called as `factory(seed=seed)`.
         teachers: the simulated annotators that share a built-in labeler's questions, as `parse_teacher` reads them.
         seed: seeds everything the labeler draws.
+        people: what `Human` needs to know; no other labeler asks.
 
     Raises:
         UserError: nothing is known by that name, a teacher cannot be read, or the factory makes no labeler.
     """
     if name in LABELERS:
-        return LABELERS[name](teachers, seed)
+        return LABELERS[name](teachers, seed, **people)
     factory = lookup("labeler", name, LABELERS)
     try:
         inspect.signature(factory).bind(seed=seed)

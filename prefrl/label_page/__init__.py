@@ -1,0 +1,1 @@
+"""The web page where people answer: `prefrl label RUN`."""

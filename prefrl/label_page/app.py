@@ -1,0 +1,288 @@
+"""The page's requests: questions out, answers in, and how the run goes. Nothing is learned here, only recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+from fastapi import Cookie, FastAPI, HTTPException, Response
+from fastapi import Path as InPath
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+
+from prefrl.config import TrainConfig
+from prefrl.exchange import agreements
+from prefrl.label_page.guard import NAMED, TOKEN, Guard, Names
+from prefrl.label_page.studio import Studio
+from prefrl.labelers.oracle import TEACHERS
+from prefrl.preference import UserError
+from prefrl.runlog import read_table
+from prefrl.store import Counts, Lease, RefusedError, Store, UnreachableError
+
+STATIC = Path(__file__).parent / "static"
+LEASE_S = 120.0  # a question stays with a person who says nothing more
+AHEAD = 3  # questions a person has at a time: one on the screen, the others ready
+DRAWN_AHEAD = 8  # questions whose films are ready before anybody asks
+FRESH_S = 0.5  # counts may be this old
+CURVE_POINTS = 400
+NEWEST = 50
+MU = {"left": 1.0, "right": 0.0, "equal": 0.5, "cannot tell": None}
+WORDS = {mu: word for word, mu in MU.items()}
+
+T = TypeVar("T")
+
+
+def _is_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name or not name.isprintable():
+        raise ValueError("a name has letters that can be read")
+    if name.lower() in TEACHERS:
+        raise ValueError("that is the name of a simulated labeler")
+    return name
+
+
+Key = Annotated[StrictStr, Field(pattern="^[0-9a-f]{32}$")]
+
+
+class Asked(BaseModel):
+    """A request's body; what is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Hello(Asked):
+    """Who is labeling."""
+
+    name: Annotated[StrictStr, Field(min_length=1, max_length=40), AfterValidator(_is_name)]
+
+
+class Next(Asked):
+    """How many questions to hold."""
+
+    count: Annotated[StrictInt, Field(ge=1, le=AHEAD)] = AHEAD
+
+
+class Answer(Asked):
+    """What somebody says of a question, and how long that took."""
+
+    question: Key
+    ticket: Key
+    answer: Literal["left", "right", "equal", "cannot tell"]
+    seconds: Annotated[StrictFloat | StrictInt, Field(ge=0, le=86_400, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class About:
+    """What is said of the run on the page."""
+
+    title: str
+    instruction: str
+    config: TrainConfig
+    folder: Path
+
+
+def create_app(
+    about: About, store: Store, studio: Studio, hosts: tuple[str, ...], token: str | None
+) -> tuple[FastAPI, Guard]:
+    """The page's application, and the guard that must stand before it.
+
+    Args:
+        about: the run.
+        store: questions and answers.
+        studio: films.
+        hosts: names by which this server may be called.
+        token: what everybody must know; None where only this machine can reach the server.
+    """
+    names = Names()
+    app = FastAPI(title="prefrl label", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    counts = _Fresh(store.counts)
+    ahead: set[asyncio.Task[None]] = set()
+    refusals: dict[int | str, dict[str, Any]] = {
+        status: {"description": text}
+        for status, text in {
+            401: "no name, or no token",
+            403: "another host or origin",
+            409: "not this person's to answer",
+            413: "too large",
+            415: "not JSON",
+            429: "too many requests",
+            503: "the database does not answer",
+        }.items()
+    }
+
+    def who(cookie: str | None) -> str:
+        name = names.read(cookie)
+        if name is None:
+            raise HTTPException(401, "say who you are first.")
+        return name
+
+    def state() -> dict[str, Any]:
+        now = counts()
+        return {**asdict(now), "planned": about.config.labels}
+
+    for status in (400, 401, 404, 405):
+
+        @app.exception_handler(status)
+        async def told(_: Any, error: HTTPException) -> JSONResponse:
+            sentence = error.detail if error.detail.endswith(".") else f"{error.detail}."
+            return JSONResponse({"error": sentence}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def not_understood(_: Any, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"error": f"{where}: {first['msg']}."}, 422)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Any, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": "something went wrong here; what was saved is safe."}, 500)
+
+    @app.exception_handler(UserError)
+    async def cannot(_: Any, error: UserError) -> JSONResponse:
+        status = 409 if isinstance(error, RefusedError) else 503
+        gone = "the database does not answer, or has no room: your answer is kept by your browser, and sent again."
+        text = gone if isinstance(error, UnreachableError) else str(error)
+        return JSONResponse({"error": text}, status)
+
+    @app.post("/api/hello", responses=refusals)
+    def hello(body: Hello, response: Response) -> dict[str, Any]:
+        """Say who you are; the reply's cookies say it from then on."""
+        signed = [(NAMED, names.sign(body.name))] + ([(TOKEN, token)] if token else [])
+        for name, value in signed:
+            response.set_cookie(name, value, httponly=True, samesite="strict", max_age=30 * 86_400)
+        return {"name": body.name, "title": about.title, "instruction": about.instruction, **state()}
+
+    @app.post("/api/next", responses=refusals)
+    async def following(body: Next, prefrl_name: Annotated[str | None, Cookie()] = None) -> dict[str, Any]:
+        """The questions that are yours now, oldest first; asking again keeps them yours."""
+        name = who(prefrl_name)
+        leases = await asyncio.to_thread(store.lease, name, body.count, LEASE_S)
+        task = asyncio.create_task(studio.draw_ahead([key for lease in leases for key in _clips(lease)]))
+        ahead.add(task)
+        task.add_done_callback(ahead.discard)
+        return {"questions": [_shown(lease) for lease in leases], **await asyncio.to_thread(state)}
+
+    @app.post("/api/answer", responses=refusals)
+    def answer(body: Answer, prefrl_name: Annotated[str | None, Cookie()] = None) -> dict[str, Any]:
+        """Answer a question of yours; when this is acknowledged the answer is on disk."""
+        store.answer(body.question, who(prefrl_name), body.ticket, MU[body.answer], float(body.seconds))
+        return {"saved": body.question}
+
+    @app.post("/api/undo", responses=refusals)
+    def undo(prefrl_name: Annotated[str | None, Cookie()] = None) -> dict[str, Any]:
+        """Take back your newest answer; its question is yours again."""
+        lease = store.withdraw(who(prefrl_name), LEASE_S)
+        return {"question": None if lease is None else _shown(lease)}
+
+    @app.get("/api/run", responses=refusals)
+    def run() -> dict[str, Any]:
+        """The curves so far, thinned, and which policy there is to see."""
+        try:
+            table = read_table(about.folder / "metrics.csv")
+        except UserError:  # no phase is over yet
+            table = {}
+        shown = ("step", "true_return", "learned_return", "labels_asked", "labels_answered", "held_out_accuracy")
+        every = max(1, -(-len(table.get("step", [])) // CURVE_POINTS))
+        curves = {name: [_number(x) for x in table.get(name, [])[::every]] for name in shown}
+        finished = (about.folder / "result.json").is_file()
+        version = studio.policy_version()
+        policy = None if version is None else str(version)
+        return {"curves": curves, "steps": about.config.steps, "finished": finished, "policy": policy, **state()}
+
+    @app.get("/api/people", responses=refusals)
+    def people() -> dict[str, Any]:
+        """Who answered how much, how fast and what, and how far they agree."""
+        given = store.given()
+        rows = []
+        for name in sorted({answer.labeler for answer in given}):
+            mine = [answer for answer in given if answer.labeler == name]
+            said = {word: sum(answer.mu == mu for answer in mine) for mu, word in WORDS.items()}
+            seconds = float(np.median([answer.seconds for answer in mine]))
+            rows.append({"name": name, "answers": len(mine), "seconds": round(seconds, 2), **said})
+        newest = [
+            {
+                "name": a.labeler,
+                "answer": WORDS[a.mu],
+                "seconds": round(a.seconds, 2),
+                "step": a.step,
+                "question": a.key,
+            }
+            | {"at": a.answered_at.isoformat(timespec="seconds")}
+            for a in given[:NEWEST]
+        ]
+        kappa = [asdict(agreement) | {"kappa": _number(agreement.kappa)} for agreement in agreements(given)]
+        return {"people": rows, "kappa": kappa, "newest": newest}
+
+    @app.get("/clips/{key}.mp4", response_class=Response, responses=refusals | {404: {"description": "no such clip"}})
+    async def clip(key: Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]) -> Response:
+        """The film of a segment, made if need be."""
+        made = await studio.clip(key)
+        if made is None:
+            raise HTTPException(404, "there is no such clip.")
+        return Response(made, media_type="video/mp4", headers={"cache-control": "private, max-age=31536000, immutable"})
+
+    @app.get("/policy.mp4", response_class=Response, responses=refusals | {404: {"description": "no policy yet"}})
+    async def policy() -> Response:
+        """What the policy does now."""
+        made = await studio.policy()
+        if made is None:
+            raise HTTPException(404, "there is no policy to see yet.")
+        return Response(made, media_type="video/mp4")
+
+    for path, name in (("/", "index.html"), ("/page.css",) * 2, ("/page.js",) * 2, ("/icon.svg",) * 2):
+        file = STATIC / name.lstrip("/")
+        app.add_api_route(path, _sender(file), include_in_schema=False)
+
+    return app, Guard(app, hosts, token, names)
+
+
+async def draw_ahead(store: Store, studio: Studio) -> None:
+    """Keep the films of the oldest open questions ready, for ever."""
+    while True:
+        try:
+            queries = await asyncio.to_thread(store.unanswered, DRAWN_AHEAD)
+            for query in queries:  # one after the other: what somebody is waiting for comes in between
+                await studio.draw_ahead([query.left.key, query.right.key])
+        except UserError:  # the database is away: later
+            pass
+        await asyncio.sleep(2)
+
+
+def _sender(file: Path) -> Callable[[], Any]:
+    async def send() -> FileResponse:
+        return FileResponse(file)
+
+    return send
+
+
+def _clips(lease: Lease) -> list[str]:
+    return [lease.left_key, lease.right_key]
+
+
+def _shown(lease: Lease) -> dict[str, Any]:
+    """A question, as the page takes it; `clips` leaves room for more than two."""
+    return {"question": lease.key, "ticket": lease.ticket, "clips": _clips(lease)}
+
+
+def _number(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+class _Fresh:
+    """A reading that is taken anew when it is older than `FRESH_S`."""
+
+    def __init__(self, read: Callable[[], Counts]) -> None:
+        self._read, self._at = read, -math.inf
+        self._value: Counts | None = None
+
+    def __call__(self) -> Counts:
+        if self._value is None or time.monotonic() - self._at > FRESH_S:
+            self._value, self._at = self._read(), time.monotonic()
+        return self._value

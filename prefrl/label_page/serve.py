@@ -1,0 +1,93 @@
+"""`prefrl label RUN`: the page for one run, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import sys
+
+from prefrl import presets
+from prefrl.config import LabelConfig, TrainConfig, from_toml
+from prefrl.exchange import store_of
+from prefrl.preference import UserError
+from prefrl.store import Store
+from prefrl.vector import find_spec
+
+MOST_CONNECTIONS = 2_000
+
+
+def serve(config: LabelConfig) -> None:
+    """Show the page until interrupted.
+
+    Raises:
+        UserError: no such run, nothing to draw with, or an address that cannot be had.
+    """
+    try:
+        import uvicorn
+
+        from prefrl.label_page.app import About, create_app, draw_ahead
+        from prefrl.label_page.guard import LOOPBACK
+        from prefrl.label_page.studio import Studio, Task
+    except ImportError as error:
+        raise UserError(f'the page needs packages that are missing ({error}): pip install "prefrl[people]".') from error
+    run = from_toml(TrainConfig, config.run / "config.toml")
+    local = config.host in ("localhost", "127.0.0.1", "::1")
+    token = None if local else secrets.token_urlsafe(16)
+    names = () if local else (config.host, socket.gethostname(), socket.getfqdn())
+    hosts = (*LOOPBACK, *names, *config.allow_host)
+    spec = find_spec(run.env)
+    instruction = config.instruction or presets.INSTRUCTIONS.get(spec.name, presets.INSTRUCTION)
+    with Store(store_of(config.run)) as store, _bind(config.host, config.port) as bound:
+        task = Task(run.env, presets.name_value(run.env_kwargs or (), "environment argument"), config.camera)
+        studio = Studio(config.run, store, task)
+        try:
+            studio.check()
+            about = About(spec.name, instruction, run, config.run)
+            _, guard = create_app(about, store, studio, hosts, token)
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    guard,
+                    log_level="warning",
+                    server_header=False,
+                    ws="none",
+                    limit_concurrency=MOST_CONNECTIONS,
+                    timeout_graceful_shutdown=2,
+                )
+            )
+            port = bound.getsockname()[1]
+            name = "localhost" if local else socket.gethostname() if config.host in ("0.0.0.0", "::") else config.host
+            print(f"http://{name}:{port}/{f'#token={token}' if token else ''}", flush=True)
+            print("people answer there; Ctrl+C ends it.", file=sys.stderr, flush=True)
+
+            async def both() -> None:
+                drawing = asyncio.create_task(draw_ahead(store, studio))
+                await server.serve(sockets=[bound])
+                drawing.cancel()
+
+            with contextlib.suppress(KeyboardInterrupt):
+                asyncio.run(both())
+        finally:
+            studio.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        UserError: it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+        made.listen(2048)  # from now on nobody is refused: who comes early waits
+    except (OSError, OverflowError) as error:
+        made.close()
+        raise UserError(
+            f"cannot listen at {host} port {port} ({getattr(error, 'strerror', None) or error}): give an address of "
+            f"this machine with --host, and a free --port."
+        ) from error
+    return made

@@ -1,0 +1,39 @@
+"""Runs that people could label, made in a moment: questions about real behaviour, and no training."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from prefrl.clips import watcher
+from prefrl.config import TrainConfig, to_toml
+from prefrl.preference import Query
+from prefrl.recorder import Recorder
+from prefrl.store import Store
+from prefrl.vector import make_vec_env
+
+
+def make_queries(env_id: str, count: int, segment_steps: int, seed: int = 0) -> list[Query]:
+    """Pairs of segments of random actions, with what they can be drawn from."""
+    venv = make_vec_env(env_id, 2, seed, "gymnasium", render_mode="rgb_array")
+    recorder = Recorder(venv, env_id, seed, 10_000, watcher(venv))
+    recorder.reset()
+    rng = np.random.default_rng(seed)
+    venv.action_space.seed(seed)
+    for _ in range(3 * segment_steps):
+        recorder.step(np.stack([venv.action_space.sample() for _ in range(2)]))
+    queries = recorder.pairs(count, segment_steps, rng).queries()
+    venv.close()
+    return queries
+
+
+def make_run(folder: Path, env_id: str, queries: list[Query], url: str | None = None, **settings: Any) -> Path:
+    """A run's folder whose store holds these questions."""
+    folder.mkdir(parents=True)
+    config = TrainConfig(env=env_id, labeler="human", labels=max(1, len(queries)), out=folder, store=url, **settings)
+    with (folder / "config.toml").open("wb") as file:
+        tomli_w.dump(to_toml(config), file)
+    with Store(url or folder / "labels.sqlite") as store:
+        store.ask(queries)
+    return folder
