@@ -2,25 +2,13 @@
 
 import csv
 import math
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import (
-    atari_cpu,
-    figure2,
-    figure3,
-    figure5,
-    figure6,
-    hacking,
-    loop,
-    question,
-    questions,
-    teachers,
-    tuning,
-    worlds,
-)
+from benchmarks import figure2, figure5, hacking, loop, question
 from prefrl.batch import run_one
 from prefrl.compare import Outcome
 from prefrl.config import TrainConfig, arm_name
@@ -28,10 +16,8 @@ from prefrl.preference import UserError
 from prefrl.resolve import resolve
 from prefrl.run import train
 
-QUESTIONS = {
-    module.QUESTION.name: module
-    for module in (figure2, figure3, figure5, figure6, teachers, questions, hacking, tuning, worlds, atari_cpu)
-}
+MODULES = [import_module(f"benchmarks.{path.stem}") for path in sorted(question.HERE.glob("[a-z]*.py"))]
+QUESTIONS = {module.QUESTION.name: module for module in MODULES if hasattr(module, "QUESTION")}
 HOPPER, PENDULUM = "prefrl/Hopper-v0", "prefrl/InvertedPendulum-v0"
 
 
