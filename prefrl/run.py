@@ -101,11 +101,9 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         live = (
             0 if cfg.reward_from else max(1, round(cfg.freeze_reward_at * len(phases)))
         )  # phases in which r-hat learns
-        labels = [0] * len(phases)
-        if live:
-            labels[:live] = label_counts(
-                cfg.labels, live, cfg.initial_labels, lookup("schedule", cfg.schedule, SCHEDULES)
-            )
+        schedule = lookup("schedule", cfg.schedule, SCHEDULES)
+        labels = label_counts(cfg.labels, live, cfg.initial_labels, schedule) if live else []
+        labels += [0] * (len(phases) - live)
         try:
             with log.part("learn"):
                 learner.explore(cfg.explore_steps // cfg.n_envs)
