@@ -167,7 +167,7 @@ def examine(config: CheckConfig) -> list[Finding]:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
-            about = resolve._look_at(BaselineConfig(env=config.env, env_kwargs=config.env_kwargs))
+            about = resolve.look_at(BaselineConfig(env=config.env, env_kwargs=config.env_kwargs))
             kwargs = presets.name_value(about.kwargs, "environment argument")
             env, base = make_env(config.env, kwargs), make_env(config.env, kwargs).unwrapped
         except Exception as error:  # whatever an environment raises while it is made is the finding

@@ -38,7 +38,7 @@ def resolve(config: C) -> C:
     """
     _check_numbers(config)
     learner_class(config.learner)
-    env = _look_at(config)
+    env = look_at(config)
     preset = env.preset
     settings = {
         **preset.learners.get(config.learner, {}),
@@ -79,7 +79,7 @@ def resolve(config: C) -> C:
 
 
 @dataclass(frozen=True)
-class _Environment:
+class EnvironmentFacts:
     """What the configuration needs to know of the environment.
 
     Attributes:
@@ -101,7 +101,7 @@ class _Environment:
     spaces: tuple[gym.Space[Any], gym.Space[Any]]
 
 
-def _look_at(config: BaselineConfig) -> _Environment:
+def look_at(config: BaselineConfig) -> EnvironmentFacts:
     """Make the environment once, and look at it.
 
     Raises:
@@ -118,14 +118,15 @@ def _look_at(config: BaselineConfig) -> _Environment:
     preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image)]
     told = env.metadata.get("segment_steps")
     usual = presets.SEGMENT_STEPS.get(spec.name, preset.segment_steps)
-    segment_steps = told or min(usual, spec.max_episode_steps or usual)
+    horizon = (env.spec or spec).max_episode_steps  # as it was made: an argument may have changed it
+    segment_steps = told or min(usual, horizon or usual)
     clip_reward = bool(env.metadata.get("clip_reward", False))
     env.close()
     spaces = (env.observation_space, env.action_space)
-    return _Environment(preset, kwargs, spec.max_episode_steps, int(segment_steps), image, clip_reward, spaces)
+    return EnvironmentFacts(preset, kwargs, horizon, int(segment_steps), image, clip_reward, spaces)
 
 
-def _for_people(config: TrainConfig, env: _Environment, keep_steps: int) -> dict[str, Any]:
+def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> dict[str, Any]:
     """What is otherwise where people answer: environments that can be drawn, pictures that fit into memory.
 
     Raises:
@@ -176,7 +177,7 @@ def _check_names(config: TrainConfig) -> None:
         parse_teacher(teacher)
 
 
-def _reward_from(config: TrainConfig, env: _Environment) -> Path | None:
+def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
     """The folder of a finished reward, which is there, fits the environment, and comes with no labels.
 
     Raises:

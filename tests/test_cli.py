@@ -32,6 +32,10 @@ WRONG = {
     "negative steps": (["train", "--steps", "-10"], "steps=-10 must be more than zero"),
     "labels that do not fit": (["train", "--env", "Pendulum-v1", "--steps", "8000"], "cannot fit in 8000 steps"),
     "steps that do not divide": (["train", "--steps", "100001", "--n-envs", "32"], "ask for 100000 or 100032"),
+    "segment longer than a shortened episode": (
+        ["train", "--env", "Pendulum-v1", "--segment-steps", "60", "--env-kwargs", "max_episode_steps=50"],
+        "50 or fewer",
+    ),
     "segment longer than an episode": (["train", "--env", "Pendulum-v1", "--segment-steps", "300"], "200 or fewer"),
     "exploring all the time": (["baseline", "--steps", "3200", "--explore-steps", "3200"], "below steps=3200"),
     "unsupported observations": (["train", "--env", "Letters-v0"], "do not flatten into a vector"),
