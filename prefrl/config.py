@@ -115,6 +115,9 @@ class PreferenceConfig(BaselineConfig):
     objective: Literal["preference", "target"] = "preference"
     """What r-hat is fitted to: the answers, or by least squares the true returns of the segments asked about (paper,
     section 3.3: a labeler who gives numbers)."""
+    overlap: bool = False
+    """Fit the reward on a second thread while the policy learns from that of the phase before (the paper trains the
+    two asynchronously). The same seed still gives the same bytes."""
     freeze_reward_at: float = 1.0
     """Share of the phases after which r-hat stays as it is; the labels are asked before."""
     l2: float = 1e-4

@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ L2_FACTOR = 1.02  # per gradient step; Ibarz et al. 2018 (A.3) use 1.001 over fi
 L2_RANGE = (1e-7, 1.0)
 RATIO_RANGE = (1.1, 1.5)  # held-out over training loss (paper, section 2.2.3)
 SMOOTHING = 0.05  # of the running losses that the ratio is taken from
+
+
+Steps = tuple[NDArray[Any], NDArray[Any]]  # observations and actions
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,20 @@ class Fit:
             held_out_accuracy=(right / decided).nanmean().item(),
             l2=self.l2.log().mean().exp().item(),
         )
+
+    def refit(self, newest: Steps, window: Steps, updates: int, centre: bool) -> FitReport:
+        """Take in new experience, take gradient steps, and normalise what the ensemble pays.
+
+        Args:
+            newest: observations (n, *observation_shape) and actions (n, *action_shape) since the last call.
+            window: those over which the reward gets zero mean and its standard deviation.
+            updates: gradient steps.
+            centre: whether the mean is taken away (`RewardEnsemble.normalise_outputs`).
+        """
+        self.r_hat.observe(*newest)
+        report = self.run(updates)
+        self.r_hat.normalise_outputs(*window, centre=centre)
+        return report
 
     def _minibatches(self, updates: int) -> Sequence[NDArray[np.integer]]:
         """Places of each minibatch: pass after pass over the answers, each in a new order, in equal parts."""

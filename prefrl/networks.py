@@ -84,6 +84,7 @@ class CNNs(nn.Module):
         super().__init__()
         self.members = members
         channels, height, width = shape
+        seeds = torch.randint(2**31, (len(self.LAYERS),), generator=generator).tolist()
         layers: list[nn.Module] = []
         for layer, (filters, size, stride) in enumerate(self.LAYERS):
             # The image is shared, so the first layer is one convolution; from then on each member sees its own group.
@@ -129,12 +130,13 @@ class CNNs(nn.Module):
 class Dropout(nn.Module):
     """Dropout whose random bits cost little on a CPU, where torch's own takes half of a fit's time.
 
-    Eight elements share a draw of 64 bits, so that the share dropped is a multiple of 1/256.
+    Eight elements share a draw of 64 bits, so that the share dropped is a multiple of 1/256. There it has a generator
+    of its own, so that a fit beside the policy's learning takes nothing from the policy's random numbers.
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, seed: int = 0) -> None:
         super().__init__()
-        self.p = p
+        self.p, self.generator = p, torch.Generator().manual_seed(seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop elements, and scale the others so that the mean stays; in evaluation, change nothing."""
@@ -142,7 +144,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return dropout(x, self.p)
-        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None, generator=self.generator)
         keep = torch.empty_like(x, dtype=torch.bool)  # in the order of x's memory
         torch.ge(draws.view(torch.uint8)[: x.numel()], round(256 * self.p), out=keep.as_strided((x.numel(),), (1,)))
         return x * keep.to(x.dtype).mul_(1 / (1 - self.p))

@@ -6,7 +6,10 @@ is better; r-hat is fitted to the answers.
 
 from __future__ import annotations
 
+import copy
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +59,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         RunLog(cfg) as log,
         PatientStore(cfg.store) if cfg.store else Store(log.folder / "labels.sqlite") as store,
         Progress(log.folder.name, cfg.steps, quiet) as progress,
+        ThreadPoolExecutor(1, initializer=for_small_networks) as beside,
     ):
         env_kwargs = name_value(cfg.env_kwargs or (), "environment argument")
         shown = {"render_mode": "rgb_array"} if cfg.labeler == "human" and cfg.backend == "gymnasium" else {}
@@ -72,7 +76,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         settings = name_value(cfg.set, "learner setting")
         learner = Learner(cfg.learner, paid, settings, cfg.seed, cfg.device, cfg.entropy_bonus or 0.0, paid.due)
         fit = Fit(
-            r_hat,
+            copy.deepcopy(r_hat) if cfg.overlap else r_hat,
             fit_rng,
             cfg.segment_steps,
             cfg.noise_floor,
@@ -122,20 +126,29 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                         labeler.observe_policy(mean_true_return(episodes), mean_steps(episodes))
                     answers = labeler(queries)
                     store.add(answers)
-                report = FitReport()
+                report, fitting = FitReport(), None
                 if hasattr(labeler, "pop_withdrawn"):
                     answered -= fit.forget(labeler.pop_withdrawn())
                 if phase < live:
                     with log.part("fit"):  # r-hat explains every answer so far (section 2.2.3)
-                        r_hat.observe(*env.recent(env.steps - seen, at_most=SAMPLE)[:2])
-                        seen = env.steps
                         fit.add(answers)
-                        report = fit.run(cfg.fit_updates if fitted else fit.epochs(cfg.initial_epochs))
-                        fitted = fitted or report.updates > 0
+                        newest = env.recent(env.steps - seen, at_most=SAMPLE)[:2]
                         window = env.recent(cfg.reward_window, at_most=SAMPLE)[:2]
-                        r_hat.normalise_outputs(*window, centre=not env.ends_early)
+                        updates = cfg.fit_updates if fitted else fit.epochs(cfg.initial_epochs)
+                        refit = partial(fit.refit, newest, window, updates, centre=not env.ends_early)
+                        seen = env.steps
+                        if cfg.overlap and fitted:
+                            fitting = beside.submit(refit)
+                        else:
+                            report = refit()
+                            fitted = fitted or report.updates > 0
+                            r_hat.load_state_dict(fit.r_hat.state_dict())
                 with log.part("learn"):  # the policy improves on r-hat (section 2.2.1)
                     measures = learner.learn(rollouts, progress=lambda: env.steps / cfg.steps)
+                if fitting is not None:
+                    with log.part("fit"):
+                        report = fitting.result()
+                        r_hat.load_state_dict(fit.r_hat.state_dict())
                 with log.part("log"):
                     asked += len(queries)
                     answered += sum(answer.mu is not None for answer in answers)

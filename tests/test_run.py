@@ -99,6 +99,20 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+def test_a_fit_beside_the_policys_learning_is_repeatable_and_one_phase_late(tmp_path):
+    tables = []
+    for name in ("run", "again"):
+        config = replace(SMALL, overlap=True, out=tmp_path / name)
+        tables.append((prefrl.train(config, quiet=True) / "metrics.csv").read_bytes())
+    assert tables[0] == tables[1]
+    late, in_turn = rows(tmp_path / "run"), rows(prefrl.train(replace(SMALL, out=tmp_path / "in_turn"), quiet=True))
+    # The first fit comes before any learning; the second, done while the policy learns, is what pays the third phase.
+    assert late[0] == in_turn[0]
+    assert late[1]["train_loss"] == in_turn[1]["train_loss"]
+    assert late[1]["learner_loss"] != in_turn[1]["learner_loss"]
+    assert int(late[-1]["labels_answered"]) == SMALL.labels
+
+
 def test_same_seed_gives_the_same_metrics_byte_for_byte_and_another_seed_does_not(tmp_path):
     one, two, other = (
         prefrl.train(replace(SMALL, out=tmp_path / name, seed=seed), quiet=True)
