@@ -102,7 +102,7 @@ class CNNs(nn.Module):
                 convolution,
                 nn.BatchNorm2d(members * filters),
                 nn.LeakyReLU(SLOPE, inplace=True),
-                Dropout(dropout),
+                Dropout(dropout, seeds[layer]),
             ]
             channels, height, width = filters, (height - size) // stride + 1, (width - size) // stride + 1
         # Channels last and half precision where the machine computes with it: a third of the time on a CPU.
