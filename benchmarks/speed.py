@@ -109,7 +109,7 @@ def median_ratio(rows: list[list[dict[str, Any]]], over: int, under: int, key: s
 
 
 def loop_and_memory(quick: bool) -> dict[str, Goal]:
-    """A and g: `train` over stable-baselines3's PPO alone, same environments, settings and steps."""
+    """`train` over stable-baselines3's PPO alone, and over `baseline`, at the same steps and settings: a and g."""
     steps, pairs = (100_000, 3) if quick else (1_000_000, 3)
     labels = LABELS_OF_A_MILLION * steps // 1_000_000
     phases = PHASES_OF_A_MILLION * steps // 1_000_000  # one fit and one choice for as many steps as in a million
@@ -117,20 +117,22 @@ def loop_and_memory(quick: bool) -> dict[str, Goal]:
     def plain(pair: int) -> dict[str, Any]:
         return run(PLAIN, "--steps", steps, "--seed", 100 + pair)
 
-    def train(pair: int) -> dict[str, Any]:
+    def ours(pair: int, *arm: object) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "run"
-            asked = ("--labels", labels, "--steps", steps, "--phases", phases, "--seed", 100 + pair, "--out", out)
-            measured = run([*PREFRL, "train"], *asked, "--no-tensorboard")
+            asked = ("--steps", steps, "--phases", phases, "--seed", 100 + pair, "--out", out, "--no-tensorboard")
+            measured = run(PREFRL, *arm, *asked)
             timing = read_table(out / "timing.csv")
             return measured | {part: sum(timing[part]) for part in PARTS}
 
-    rows = in_turns(pairs, plain, train)
-    wall, peak = median_ratio(rows, 1, 0), median_ratio(rows, 1, 0, "peak_bytes")
+    rows = in_turns(
+        pairs, plain, lambda pair: ours(pair, "baseline"), lambda pair: ours(pair, "train", "--labels", labels)
+    )
     what = f"`train` over plain PPO, wall time, HalfCheetah, {steps:,} steps, {labels} labels"
     return {
-        "a": Goal(what, wall, most=1.10, raw=rows),
-        "g": Goal("the same, peak resident memory", peak, most=1.25),
+        "a": Goal(what, median_ratio(rows, 2, 0), most=1.10, raw=rows),
+        "a2": Goal("`train` over `baseline`, the same", median_ratio(rows, 2, 1), most=1.10),
+        "g": Goal("peak resident memory of the same", median_ratio(rows, 2, 0, "peak_bytes"), most=1.25),
     }
 
 
@@ -243,7 +245,7 @@ def start_up(quick: bool) -> dict[str, Goal]:
     }
 
 
-QUESTIONS: dict[str, Callable[[bool], dict[str, Goal]]] = {
+QUESTIONS: dict[str, Callable[[bool], dict[str, Goal]]] = {  # by the letters of their goals
     "ag": loop_and_memory,
     "b": defaults,
     "cde": beside_the_peer,

@@ -49,7 +49,8 @@ class MLPs(nn.Module):
         """
         weight, bias = self.weights[-1][..., 0], self.biases[-1][..., 0]
         # A product of elements: of a matrix with a single column, matrix libraries make a poor job.
-        return (features * weight[:, None]).sum(-1) + bias * steps
+        reward: Tensor = (features * weight[:, None]).sum(-1) + bias * steps
+        return reward
 
     def penalty(self) -> Float[Tensor, " k"]:
         """Sum of squared weights of each member, biases left out."""
@@ -104,7 +105,8 @@ class CNNs(nn.Module):
             ]
             channels, height, width = filters, (height - size) // stride + 1, (width - size) // stride + 1
         # Channels last and half precision where the machine computes with it: a third of the time on a CPU.
-        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.convolutions = nn.Sequential(*layers)
+        self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
         self.top = MLPs(members, (channels * height * width, 64, 1), generator)
 
     def features(self, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "k n f"]:
@@ -150,7 +152,7 @@ class Dropout(nn.Module):
 def computes_with_bfloat16(device: str) -> bool:
     """Whether a device multiplies bfloat16 natively; elsewhere it would be slower than float32."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 

@@ -164,7 +164,7 @@ class RewardEnsemble(nn.Module):
     @torch.inference_mode()
     def member_rewards(self, observations: NDArray[Any], actions: NDArray[Any]) -> Float[Tensor, "k n"]:
         """Each member's unnormalised reward of each step, without gradients."""
-        parts = self.inputs(observations, actions).split(AT_ONCE_IMAGES if self.is_image else AT_ONCE)
+        parts = torch.split(self.inputs(observations, actions), AT_ONCE_IMAGES if self.is_image else AT_ONCE)
         return torch.cat([self(self.normalised(part)) for part in parts], dim=1)
 
     @torch.inference_mode()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import figure2, figure3, figure5, figure6, hacking, loop, question, questions, teachers, tuning
+from benchmarks import figure2, figure3, figure5, figure6, hacking, loop, question, questions, teachers, tuning, worlds
 from prefrl.batch import run_one
 from prefrl.compare import Outcome
 from prefrl.config import TrainConfig, arm_name
@@ -17,7 +17,7 @@ from prefrl.run import train
 
 QUESTIONS = {
     module.QUESTION.name: module
-    for module in (figure2, figure3, figure5, figure6, teachers, questions, hacking, tuning)
+    for module in (figure2, figure3, figure5, figure6, teachers, questions, hacking, tuning, worlds)
 }
 HOPPER, PENDULUM = "prefrl/Hopper-v0", "prefrl/InvertedPendulum-v0"
 
