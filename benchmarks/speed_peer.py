@@ -47,7 +47,8 @@ VENV = Path("runs/peer/venv")
 
 ENV = "HalfCheetah-v5"
 PEER_ENV = "HalfCheetah-v4"  # the newest that its Gymnasium has; observations, actions and reward are the same
-MEMBERS, SEGMENT_STEPS, LABELS = 3, 50, 700
+MEMBERS, SEGMENT_STEPS = 3, 50
+LABELS, PER_STEPS = 700, 100_000
 
 
 class Peer:
@@ -85,21 +86,20 @@ class Peer:
 
 
 def measure_training(pairs: int = 3, steps: int = 100_000) -> dict[str, Any]:
-    """The whole loop at each one's defaults: same steps, labels and members asked for.
+    """The whole loop at each one's defaults: the same steps and members, and 700 labels for each 100,000 steps.
 
     Returns:
         `ratio`: the peer's wall seconds over ours, median over seeds; `rows`: for each seed and side, seconds, steps
         taken, and the mean true return of ten episodes of the policy at the end; `median_true_return` of each side.
     """
     rows = []
+    same: dict[str, Any] = {"steps": steps, "labels": LABELS * steps // PER_STEPS, "members": MEMBERS}
     with Peer() as peer:
         for seed in range(pairs):
             ours = _in_turn(
                 seed,
-                lambda seed=seed: _train(steps, seed),
-                lambda seed=seed: peer.ask(
-                    "train", env=PEER_ENV, steps=steps, labels=LABELS, members=MEMBERS, seed=seed
-                ),
+                lambda seed=seed: _train(seed=seed, **same),
+                lambda seed=seed: peer.ask("train", env=PEER_ENV, seed=seed, **same),
             )
             rows.append({"seed": seed, "ours": ours[0], "peer": ours[1]})
         found = peer.versions
@@ -185,14 +185,14 @@ def measure_scoring(rounds: int = 5, candidates: int = 10_000) -> dict[str, Any]
     }
 
 
-def _train(steps: int, seed: int) -> dict[str, float]:
+def _train(**asked: Any) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         began = time.perf_counter()
-        train(TrainConfig(env=ENV, steps=steps, labels=LABELS, members=MEMBERS, seed=seed, out=out), quiet=True)
+        train(TrainConfig(env=ENV, out=out, **asked), quiet=True)
         seconds = time.perf_counter() - began
         run = load_run(out)
-        returns = policy_return(run.policy.act, run.make_env(), episodes=10, seed=seed)
+        returns = policy_return(run.policy.act, run.make_env(), episodes=10, seed=asked["seed"])
         return {"seconds": seconds, "steps": int(run.metrics["step"][-1]), "true_return": float(returns.mean())}
 
 
