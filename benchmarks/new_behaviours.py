@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from prefrl.compare import is_done, run_all
+from prefrl.batch import is_done
+from prefrl.compare import run_all
 from prefrl.config import TrainConfig, VideoConfig
 from prefrl.exchange import read, write
 from prefrl.runlog import is_finished, read_table, versions

@@ -90,7 +90,7 @@ def test_a_sweep_that_is_stopped_and_fails_goes_on_until_it_is_done(tmp_path, ca
             assert main(["sweep", "grid.toml"]) == 2
             assert "another sweep is at work in 'out/Pendulum-v1'" in capsys.readouterr().err
             os.killpg(sweeping.pid, signal.SIGINT)  # as Ctrl-C does, to everything that the terminal started
-            assert sweeping.wait(60) == 130
+            assert sweeping.wait(120) == 130
         finally:
             sweeping.kill()  # or a test that fails would wait for it
     os.close(inside)
