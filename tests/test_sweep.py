@@ -80,9 +80,14 @@ def test_a_sweep_that_is_stopped_and_fails_goes_on_until_it_is_done(tmp_path, ca
     mine.write_text("import time\ndef make(seed):\n    return lambda queries: time.sleep(600)\n")
 
     terminal, inside = pty.openpty()
-    program = [sys.executable, "-c", "import sys; from prefrl.cli import main; sys.exit(main())", "sweep", "grid.toml"]
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # what runs the tests may not
+    program = [sys.executable, "-c", f"{heeds}; import sys; from prefrl.cli import main; sys.exit(main())"]
     with subprocess.Popen(
-        program, stdout=subprocess.PIPE, stderr=inside, start_new_session=True, env={**os.environ, "TERM": "xterm"}
+        [*program, "sweep", "grid.toml"],
+        stdout=subprocess.PIPE,
+        stderr=inside,
+        start_new_session=True,
+        env={**os.environ, "TERM": "xterm"},
     ) as sweeping:
         try:
             asked = Path("out/Pendulum-v1/patience-seed0/labels.sqlite")
