@@ -71,6 +71,8 @@ $("who").addEventListener("click", () => {
 
 // Questions
 
+const answered = new Set(); // by this page, and not taken back
+
 async function fill() {
   if (asking || !named) return;
   asking = true;
@@ -79,7 +81,8 @@ async function fill() {
     state = said;
     const waiting = new Set(outbox.map((item) => item.question));
     const known = new Map(queue.map((q) => [q.question, q]));
-    const fresh = said.questions.filter((q) => !waiting.has(q.question));
+    // What was asked for before an answer went out may still hold its question when it comes back.
+    const fresh = said.questions.filter((q) => !waiting.has(q.question) && !answered.has(q.question));
     const first = queue[0];
     for (const q of fresh) {
       if (known.has(q.question)) known.get(q.question).ticket = q.ticket;
@@ -173,6 +176,7 @@ function answer(word) {
   const question = shown;
   if (!question || question.said) return;
   question.said = word;
+  answered.add(question.question);
   const seconds = Math.round(performance.now() - shownAt) / 1000;
   outbox.push({ question: question.question, ticket: question.ticket, answer: word, seconds });
   keep.set("outbox", JSON.stringify(outbox));
@@ -206,6 +210,7 @@ async function send() {
         continue;
       }
       toast(error.message);
+      answered.delete(outbox[0].question);
       mine -= 1;
     }
     outbox.shift();
@@ -222,6 +227,7 @@ async function undo() {
   try {
     const { question } = await call("/api/undo", {});
     if (!question) return toast("There is nothing of yours to undo.");
+    answered.delete(question.question);
     mine = Math.max(0, mine - 1);
     times.pop();
     const old = queue.find((q) => q.question === question.question);
