@@ -83,7 +83,8 @@ def sweep(jobs: Sequence[Job], address: str | None = None, quiet: bool = False) 
                 set_aside(job.config)
             return _run_all(ray, waiting, quiet)
     finally:
-        ray.shutdown()
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # Ray may still print of a lost machine
+            ray.shutdown()
 
 
 @contextmanager

@@ -77,7 +77,10 @@ def at_work_in(folder: Path) -> list[str]:
 def test_a_sweep_that_is_stopped_and_fails_goes_on_until_it_is_done(tmp_path, capsys):
     Path("grid.toml").write_text(GRID)
     mine = Path("a_labeler_of_mine.py")
-    mine.write_text("import time\ndef make(seed):\n    return lambda queries: time.sleep(600)\n")
+    mine.write_text(
+        "import pathlib, time\ndef make(seed):\n    def answer(queries):\n        pathlib.Path('asking').touch()\n"
+        "        time.sleep(600)\n    return answer\n"
+    )
 
     terminal, inside = pty.openpty()
     heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # what runs the tests may not
@@ -91,7 +94,7 @@ def test_a_sweep_that_is_stopped_and_fails_goes_on_until_it_is_done(tmp_path, ca
     ) as sweeping:
         try:
             asked = Path("out/Pendulum-v1/patience-seed0/labels.sqlite")
-            wait_for(lambda: asked.exists() and is_finished(Path("out/Pendulum-v1/true-reward-seed0")), 240)
+            wait_for(lambda: Path("asking").exists() and is_finished(Path("out/Pendulum-v1/true-reward-seed0")), 240)
             assert main(["sweep", "grid.toml"]) == 2
             assert "another sweep is at work in 'out/Pendulum-v1'" in capsys.readouterr().err
             os.killpg(sweeping.pid, signal.SIGINT)  # as Ctrl-C does, to everything that the terminal started
@@ -105,7 +108,7 @@ def test_a_sweep_that_is_stopped_and_fails_goes_on_until_it_is_done(tmp_path, ca
     assert "1 finished, 0 failed, 1 running" in shown or "2 finished, 0 failed, 1 running" in shown
     wait_for(lambda: not at_work_in(tmp_path), 20)
     stopped = asked.parent
-    assert asked.exists()  # nothing recorded is lost; whether the reward is saved too depends on Ray's patience
+    assert (stopped / "reward.safetensors").exists()  # what it had learned is kept
     assert not is_finished(stopped)
 
     mine.write_text(
@@ -167,8 +170,7 @@ def test_a_machine_is_lost_and_the_sweep_completes(capsys):
     finally:
         cluster.shutdown()
     said = capsys.readouterr()
-    # Ray's own thread may still print that a machine died, after the sweep has ended: nothing else is printed.
-    assert not said.out or "(raylet)" in said.out
+    assert said.out == ""
     assert said.err.count("true return") == 8
     assert said.err.count(" was lost; its runs begin again") == 1
     assert [run.error for run in ended] == [None] * 8
