@@ -266,7 +266,7 @@ def kill_page_or_database(what: str, times: int, people_count: int = 20, seed: i
         try:
             for _ in range(times):
                 count = sum(len(person.acknowledged) for person in people)
-                while sum(len(person.acknowledged) for person in people) == count:
+                while sum(len(person.acknowledged) for person in people) < count + people_count:
                     time.sleep(0.01)  # until they are at it again
                 time.sleep(rng.uniform(0.0, 0.7))
                 if what == "page":

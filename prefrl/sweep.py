@@ -23,7 +23,7 @@ from prefrl.grid import Job
 from prefrl.preference import UserError
 
 TRIES = 3  # times that a run begins again after its machine or its process was lost
-PATIENCE_S = 20.0  # for runs that are stopped to save what they have
+PATIENCE_S = 20.0  # for runs that are stopped to save what they have; Ray stops one between calls, never inside one
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # report nothing home
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a run that asks for no GPU sees none

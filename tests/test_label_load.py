@@ -24,7 +24,7 @@ def test_people_at_once_lose_nothing():
 @pytest.mark.parametrize("what", ["page", "database"])
 def test_what_was_acknowledged_survives_kill_9(what):
     found = kill_page_or_database(what, 2, people_count=8)
-    assert found["acknowledged"] > 4  # how many there is time for, the machine says
+    assert found["acknowledged"] >= 16  # each kill waits for an answer from every one of them
     assert (found["lost"], found["doubled"]) == (0, 0)
 
 

@@ -425,6 +425,8 @@ def test_a_database_that_goes_away_and_comes_back(tmp_path: Path) -> None:
 # What a machine thinks of asking
 
 
+# The page's threads check their types beside the drawing, and beartype draws which items to check from `random`.
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 def test_no_request_that_the_description_allows_or_forbids_breaks_the_server(page: Page) -> None:
     """Thirty cases of each operation; `python -m benchmarks.label_load` asks thousands."""
     ann = Person(page, "ann")

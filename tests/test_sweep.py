@@ -79,7 +79,7 @@ def test_a_sweep_that_is_stopped_and_fails_goes_on_until_it_is_done(tmp_path, ca
     mine = Path("a_labeler_of_mine.py")
     mine.write_text(
         "import pathlib, time\ndef make(seed):\n    def answer(queries):\n        pathlib.Path('asking').touch()\n"
-        "        time.sleep(600)\n    return answer\n"
+        "        while True:\n            time.sleep(0.1)\n    return answer\n"
     )
 
     terminal, inside = pty.openpty()
