@@ -25,7 +25,7 @@ from prefrl.cli import main
 from prefrl.config import LabelConfig, TrainConfig, from_toml
 from prefrl.label_page.app import FRESH_S, About, create_app
 from prefrl.label_page.guard import BURST, LOOPBACK, MOST_BODY, Names, Rates, read_cookies
-from prefrl.label_page.serve import serve
+from prefrl.label_page.serve import bind, serve
 from prefrl.label_page.studio import Studio, Task, new_pool
 from prefrl.preference import Query, Segment, UserError
 from prefrl.store import Store
@@ -451,6 +451,14 @@ def test_no_request_that_the_description_allows_or_forbids_breaks_the_server(pag
 
 
 # The command
+
+
+def test_a_reply_does_not_wait_for_the_other_sides_word() -> None:
+    """Without TCP_NODELAY, headers go out at once and the body after the 40 ms of a delayed acknowledgement."""
+    with bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_label_says_in_one_sentence_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
