@@ -23,6 +23,7 @@ from prefrl.fit import Fit, FitReport
 from prefrl.labelers import make_labeler
 from prefrl.learners import Learner, plan
 from prefrl.lookup import lookup
+from prefrl.patient_store import PatientStore
 from prefrl.presets import name_value
 from prefrl.process import for_small_networks
 from prefrl.queries import STRATEGIES, select, uniform
@@ -32,7 +33,7 @@ from prefrl.reward_env import LearnedReward
 from prefrl.reward_model import RewardEnsemble
 from prefrl.runlog import Progress, RunLog
 from prefrl.schedules import SCHEDULES, label_counts
-from prefrl.store import PatientStore, Store
+from prefrl.store import Store
 from prefrl.vector import make_vec_env
 
 

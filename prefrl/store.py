@@ -6,13 +6,11 @@ answer that somebody takes back moves, whole, to the withdrawals. Nothing is pic
 
 from __future__ import annotations
 
-import io
 import secrets
-import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,140 +18,22 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 
 from prefrl.preference import Preference, Query, Segment, UserError
-
-SCHEMA_VERSION = 2  # one more with every change to the tables below, and a line in _MIGRATIONS
-_ARRAYS = ("observations", "actions", "rewards")
-_INTEGERS = ("step", "seed", "env_index", "episode", "offset")
-
-
-class _Steps(sa.TypeDecorator[Any]):
-    """A segment's arrays as one table, a row for each step: NumPy's .npy format without pickle, compressed."""
-
-    impl = sa.LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> bytes:
-        """Pack observations, actions and rewards."""
-        arrays = dict(zip(_ARRAYS, value, strict=True))
-        table = np.empty(len(value[0]), [(name, array.dtype, array.shape[1:]) for name, array in arrays.items()])
-        for name, array in arrays.items():
-            table[name] = array
-        return _pack(table)
-
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> list[Any]:
-        """Unpack them."""
-        table = _unpack(value)
-        return [table[name] for name in _ARRAYS]
-
-
-class _Scene(sa.TypeDecorator[Any]):
-    """What a segment can be drawn from, one array, packed as the steps are; NULL where nobody was to look."""
-
-    impl = sa.LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> bytes | None:
-        """Pack it."""
-        return None if value is None else _pack(value)
-
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
-        """Unpack it."""
-        return None if value is None else _unpack(value)
-
-
-def _pack(array: NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, allow_pickle=False)
-    return zlib.compress(buffer.getvalue(), level=1)
-
-
-def _unpack(packed: bytes) -> NDArray[Any]:
-    return np.lib.format.read_array(io.BytesIO(zlib.decompress(packed)), allow_pickle=False)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-_TABLES = sa.MetaData()
-_VERSION = sa.Table("prefrl", _TABLES, sa.Column("schema_version", sa.Integer, primary_key=True, autoincrement=False))
-_SEGMENTS = sa.Table(
-    "segments",
-    _TABLES,
-    sa.Column("key", sa.String(32), primary_key=True),
-    sa.Column("steps", _Steps, nullable=False),
-    sa.Column("env_id", sa.String, nullable=False),
-    *(sa.Column(name, sa.BigInteger, nullable=False) for name in _INTEGERS),
-    sa.Column("scene", _Scene),  # all columns in Segment's order
+from prefrl.store_tables import (
+    ANSWERS,
+    ARRAYS,
+    INTEGERS,
+    LEASES,
+    MIGRATIONS,
+    QUERIES,
+    SCHEMA_VERSION,
+    SEGMENTS,
+    TABLES,
+    VERSION,
+    WITHDRAWALS,
+    utc_now,
 )
-_QUERIES = sa.Table(
-    "queries",
-    _TABLES,
-    sa.Column("id", sa.Integer, primary_key=True),  # in the order asked
-    sa.Column("key", sa.String(32), nullable=False, unique=True),
-    sa.Column("left_key", sa.ForeignKey(_SEGMENTS.c.key), nullable=False),
-    sa.Column("right_key", sa.ForeignKey(_SEGMENTS.c.key), nullable=False),
-    sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False, default=_now),
-    sa.Column("wanted", sa.Integer, nullable=False, default=1),  # people who are still to be asked
-    sa.Index("queries_wanted", "id", sqlite_where=sa.text("wanted > 0"), postgresql_where=sa.text("wanted > 0")),
-)
-
-
-def _answer() -> list[sa.Column[Any]]:
-    return [
-        sa.Column("query_key", sa.ForeignKey(_QUERIES.c.key), nullable=False),
-        sa.Column("labeler", sa.String, nullable=False),
-        sa.Column("mu", sa.Double),  # weight on the left segment; NULL is a skip
-        sa.Column("seconds", sa.Double, nullable=False),
-        sa.Column("answered_at", sa.DateTime(timezone=True), nullable=False, default=_now),
-    ]
-
-
-_ANSWERS = sa.Table(
-    "answers",
-    _TABLES,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # in the order of arrival, never used twice
-    *_answer(),
-    sa.UniqueConstraint("query_key", "labeler"),
-)
-_WITHDRAWALS = sa.Table(  # answers that were taken back, whole
-    "withdrawals",
-    _TABLES,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # in the order they were taken back
-    sa.Column("answer_id", sa.Integer, nullable=False, unique=True),
-    *_answer(),
-    sa.Column("withdrawn_at", sa.DateTime(timezone=True), nullable=False, default=_now),
-)
-_LEASES = sa.Table(  # who was shown what; a question that nobody answers in time goes to somebody else
-    "leases",
-    _TABLES,
-    sa.Column("query_key", sa.ForeignKey(_QUERIES.c.key), primary_key=True),
-    sa.Column("labeler", sa.String, primary_key=True),
-    sa.Column("ticket", sa.String(32), nullable=False),
-    sa.Column("until", sa.DateTime(timezone=True), nullable=False),
-    sa.Index("leases_until", "labeler", "until"),
-)
-
-
-def _migrate_1(connection: sa.Connection) -> None:
-    """To version 2: pictures, leases, withdrawals, and how many people a question is still for."""
-    connection.execute(sa.text("ALTER TABLE segments ADD COLUMN scene " + _binary(connection)))
-    connection.execute(sa.text("ALTER TABLE queries ADD COLUMN wanted INTEGER NOT NULL DEFAULT 1"))
-    _TABLES.create_all(connection, [_WITHDRAWALS, _LEASES])
-    for index in _QUERIES.indexes:
-        index.create(connection)
-    answered = sa.select(_ANSWERS.c.query_key)
-    connection.execute(sa.update(_QUERIES).where(_QUERIES.c.key.in_(answered)).values(wanted=0))
-
-
-def _binary(connection: sa.Connection) -> str:
-    return sa.LargeBinary().compile(connection.dialect)
-
-
-_MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {1: _migrate_1}
 
 
 class UnreachableError(UserError):
@@ -220,14 +100,14 @@ class Store:
             with self._transaction() as connection:
                 if connection.dialect.name == "postgresql":  # which lets two create one table at once, and fail
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(b"prefrl"))))
-                connection.execute(sa.schema.CreateTable(_VERSION, if_not_exists=True))  # first: creators take turns
-                if sa.inspect(connection).get_table_names() == [_VERSION.name]:
-                    _TABLES.create_all(connection)
-                    connection.execute(sa.insert(_VERSION).values(schema_version=SCHEMA_VERSION))
-                while migrate := _MIGRATIONS.get(connection.execute(sa.select(_VERSION)).scalar() or 0):
+                connection.execute(sa.schema.CreateTable(VERSION, if_not_exists=True))  # first: creators take turns
+                if sa.inspect(connection).get_table_names() == [VERSION.name]:
+                    TABLES.create_all(connection)
+                    connection.execute(sa.insert(VERSION).values(schema_version=SCHEMA_VERSION))
+                while migrate := MIGRATIONS.get(connection.execute(sa.select(VERSION)).scalar() or 0):
                     migrate(connection)
-                    connection.execute(sa.update(_VERSION).values(schema_version=_VERSION.c.schema_version + 1))
-                self._check_version(connection.execute(sa.select(_VERSION)).scalar())
+                    connection.execute(sa.update(VERSION).values(schema_version=VERSION.c.schema_version + 1))
+                self._check_version(connection.execute(sa.select(VERSION)).scalar())
         except BaseException:
             self.close()
             raise
@@ -265,7 +145,7 @@ class Store:
         What was taken back comes first, in time: a query among both has been answered anew. The third is what to give
         as `after` the next time.
         """
-        gone = sa.select(_WITHDRAWALS).where(_WITHDRAWALS.c.id > after[1]).order_by(_WITHDRAWALS.c.id)
+        gone = sa.select(WITHDRAWALS).where(WITHDRAWALS.c.id > after[1]).order_by(WITHDRAWALS.c.id)
         with self._writing() as connection:  # one moment for both
             answers, last = _read_answers(connection, after[0])
             rows = connection.execute(gone).all()
@@ -278,27 +158,27 @@ class Store:
         Those leased before and not answered yet are among them, and are leased anew. A question is never with more
         people at a time than are to answer it, and never with one who has answered it.
         """
-        now = _now()
-        columns = (_QUERIES.c.key, _QUERIES.c.left_key, _QUERIES.c.right_key)
-        live = sa.and_(_LEASES.c.query_key == _QUERIES.c.key, _LEASES.c.until > now)
-        others = sa.select(sa.func.count()).where(live, _LEASES.c.labeler != labeler).scalar_subquery()
-        mine = sa.exists().where(_ANSWERS.c.query_key == _QUERIES.c.key, _ANSWERS.c.labeler == labeler)
+        now = utc_now()
+        columns = (QUERIES.c.key, QUERIES.c.left_key, QUERIES.c.right_key)
+        live = sa.and_(LEASES.c.query_key == QUERIES.c.key, LEASES.c.until > now)
+        others = sa.select(sa.func.count()).where(live, LEASES.c.labeler != labeler).scalar_subquery()
+        mine = sa.exists().where(ANSWERS.c.query_key == QUERIES.c.key, ANSWERS.c.labeler == labeler)
         with self._writing() as connection:
             if connection.dialect.name == "postgresql":  # a lease lost to a power cut is no loss
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             held = connection.execute(
-                sa.select(*columns, _LEASES.c.ticket)
-                .where(live, _LEASES.c.labeler == labeler)
-                .order_by(_QUERIES.c.id)
+                sa.select(*columns, LEASES.c.ticket)
+                .where(live, LEASES.c.labeler == labeler)
+                .order_by(QUERIES.c.id)
                 .limit(count)
             ).all()
             keys = [row.key for row in held]
-            free = sa.select(*columns).where(_QUERIES.c.wanted > 0, others < _QUERIES.c.wanted, ~mine)
-            free = free.where(_QUERIES.c.key.not_in(keys)).order_by(_QUERIES.c.id).limit(count - len(held))
+            free = sa.select(*columns).where(QUERIES.c.wanted > 0, others < QUERIES.c.wanted, ~mine)
+            free = free.where(QUERIES.c.key.not_in(keys)).order_by(QUERIES.c.id).limit(count - len(held))
             new = connection.execute(free).all() if len(held) < count else []
             if keys:
-                yours = sa.and_(_LEASES.c.labeler == labeler, _LEASES.c.query_key.in_(keys))
-                connection.execute(sa.update(_LEASES).where(yours).values(until=now + timedelta(seconds=seconds)))
+                yours = sa.and_(LEASES.c.labeler == labeler, LEASES.c.query_key.in_(keys))
+                connection.execute(sa.update(LEASES).where(yours).values(until=now + timedelta(seconds=seconds)))
             leases = [Lease(*row) for row in held]
             return leases + [_give(connection, Lease(*row, _ticket()), labeler, seconds) for row in new]
 
@@ -309,10 +189,10 @@ class Store:
             RefusedError: the question is not this labeler's, or was answered otherwise before; nothing is recorded.
         """
         row = {"query_key": key, "labeler": labeler, "mu": mu, "seconds": seconds}
-        yours = sa.and_(_LEASES.c.query_key == key, _LEASES.c.labeler == labeler)
-        given = sa.select(_ANSWERS.c.mu).where(_ANSWERS.c.query_key == key, _ANSWERS.c.labeler == labeler)
+        yours = sa.and_(LEASES.c.query_key == key, LEASES.c.labeler == labeler)
+        given = sa.select(ANSWERS.c.mu).where(ANSWERS.c.query_key == key, ANSWERS.c.labeler == labeler)
         with self._writing() as connection:
-            right = connection.execute(sa.select(_LEASES.c.ticket).where(yours)).scalar()
+            right = connection.execute(sa.select(LEASES.c.ticket).where(yours)).scalar()
             if right is None or not secrets.compare_digest(right.encode(), ticket.encode()):
                 raise RefusedError("this question is not yours to answer, or no longer: take the next one.")
             before = connection.execute(given).all()
@@ -320,39 +200,37 @@ class Store:
                 raise RefusedError("this question has another answer of yours already: undo that one first.")
             if not before:
                 _record_answers(connection, [row])
-                connection.execute(sa.update(_LEASES).where(yours).values(until=_now()))
+                connection.execute(sa.update(LEASES).where(yours).values(until=utc_now()))
 
     def withdraw(self, labeler: str, seconds: float) -> Lease | None:
         """Take back this labeler's newest answer to a question leased here, and lease it anew; None if there is none.
 
         The answer moves to the withdrawals, and what has been learned from it is for the reader of `news` to forget.
         """
-        leased = _ANSWERS.join(
-            _LEASES, sa.and_(_LEASES.c.query_key == _ANSWERS.c.query_key, _LEASES.c.labeler == _ANSWERS.c.labeler)
+        leased = ANSWERS.join(
+            LEASES, sa.and_(LEASES.c.query_key == ANSWERS.c.query_key, LEASES.c.labeler == ANSWERS.c.labeler)
         )
-        newest = sa.select(_ANSWERS).select_from(leased).where(_ANSWERS.c.labeler == labeler)
+        newest = sa.select(ANSWERS).select_from(leased).where(ANSWERS.c.labeler == labeler)
         with self._writing() as connection:
-            row = connection.execute(newest.order_by(_ANSWERS.c.id.desc()).limit(1)).mappings().one_or_none()
+            row = connection.execute(newest.order_by(ANSWERS.c.id.desc()).limit(1)).mappings().one_or_none()
             if row is None:
                 return None
-            place = (connection.execute(sa.select(sa.func.max(_WITHDRAWALS.c.id))).scalar() or 0) + 1
-            connection.execute(sa.insert(_WITHDRAWALS).values({**row, "id": place, "answer_id": row["id"]}))
-            connection.execute(sa.delete(_ANSWERS).where(_ANSWERS.c.id == row["id"]))
-            this = _QUERIES.c.key == row["query_key"]
-            connection.execute(sa.update(_QUERIES).where(this).values(wanted=_QUERIES.c.wanted + 1))
-            question = connection.execute(
-                sa.select(_QUERIES.c.key, _QUERIES.c.left_key, _QUERIES.c.right_key).where(this)
-            )
+            place = (connection.execute(sa.select(sa.func.max(WITHDRAWALS.c.id))).scalar() or 0) + 1
+            connection.execute(sa.insert(WITHDRAWALS).values({**row, "id": place, "answer_id": row["id"]}))
+            connection.execute(sa.delete(ANSWERS).where(ANSWERS.c.id == row["id"]))
+            this = QUERIES.c.key == row["query_key"]
+            connection.execute(sa.update(QUERIES).where(this).values(wanted=QUERIES.c.wanted + 1))
+            question = connection.execute(sa.select(QUERIES.c.key, QUERIES.c.left_key, QUERIES.c.right_key).where(this))
             return _give(connection, Lease(*question.one(), _ticket()), labeler, seconds)
 
     def unanswered(self, most: int, asked_before: datetime | None = None) -> list[Query]:
         """The oldest questions that nobody has answered and nobody has before them, at most so many."""
-        answered = sa.exists().where(_ANSWERS.c.query_key == _QUERIES.c.key)
-        shown = sa.exists().where(_LEASES.c.query_key == _QUERIES.c.key, _LEASES.c.until > _now())
-        early = _QUERIES.c.asked_at < (asked_before or _now() + timedelta(days=1))
-        wanted = sa.select(_QUERIES).where(_QUERIES.c.wanted > 0, early, ~answered, ~shown)
+        answered = sa.exists().where(ANSWERS.c.query_key == QUERIES.c.key)
+        shown = sa.exists().where(LEASES.c.query_key == QUERIES.c.key, LEASES.c.until > utc_now())
+        early = QUERIES.c.asked_at < (asked_before or utc_now() + timedelta(days=1))
+        wanted = sa.select(QUERIES).where(QUERIES.c.wanted > 0, early, ~answered, ~shown)
         with self._transaction() as connection:
-            rows = connection.execute(wanted.order_by(_QUERIES.c.id).limit(most)).all()
+            rows = connection.execute(wanted.order_by(QUERIES.c.id).limit(most)).all()
             segments = _read_segments(connection, [key for row in rows for key in (row.left_key, row.right_key)])
         return [Query(segments[row.left_key], segments[row.right_key]) for row in rows]
 
@@ -363,20 +241,20 @@ class Store:
 
     def given(self, newest: int | None = None) -> list[Given]:
         """Answers without their segments, newest first, all or so many of the newest."""
-        about = _ANSWERS.join(_QUERIES, _QUERIES.c.key == _ANSWERS.c.query_key)
-        about = about.join(_SEGMENTS, _SEGMENTS.c.key == _QUERIES.c.left_key)
-        columns = [_ANSWERS.c[name] for name in ("query_key", "labeler", "mu", "seconds", "answered_at")]
-        chosen = sa.select(*columns, _SEGMENTS.c.step).select_from(about).order_by(_ANSWERS.c.id.desc()).limit(newest)
+        about = ANSWERS.join(QUERIES, QUERIES.c.key == ANSWERS.c.query_key)
+        about = about.join(SEGMENTS, SEGMENTS.c.key == QUERIES.c.left_key)
+        columns = [ANSWERS.c[name] for name in ("query_key", "labeler", "mu", "seconds", "answered_at")]
+        chosen = sa.select(*columns, SEGMENTS.c.step).select_from(about).order_by(ANSWERS.c.id.desc()).limit(newest)
         with self._transaction() as connection:
             return [Given(*row[:4], _utc(row[4]), row[5]) for row in connection.execute(chosen)]
 
     def counts(self) -> Counts:
         """How much was asked, answered and skipped, how long answering took, what is open and what was taken back."""
-        answers, answered = sa.func.count(_ANSWERS.c.id), sa.func.count(_ANSWERS.c.mu)
-        seconds = sa.func.coalesce(sa.func.sum(_ANSWERS.c.seconds), 0.0)
+        answers, answered = sa.func.count(ANSWERS.c.id), sa.func.count(ANSWERS.c.mu)
+        seconds = sa.func.coalesce(sa.func.sum(ANSWERS.c.seconds), 0.0)
         asked, wanted, withdrawn = (
             sa.select(sa.func.count()).select_from(table).where(which).scalar_subquery()
-            for table, which in ((_QUERIES, sa.true()), (_QUERIES, _QUERIES.c.wanted > 0), (_WITHDRAWALS, sa.true()))
+            for table, which in ((QUERIES, sa.true()), (QUERIES, QUERIES.c.wanted > 0), (WITHDRAWALS, sa.true()))
         )
         every = sa.select(asked, answered, answers - answered, seconds, wanted, withdrawn)
         with self._transaction() as connection:
@@ -384,7 +262,7 @@ class Store:
 
     def dump(self) -> Rows:
         """Everything that was asked, answered and taken back, as `restore` takes it."""
-        order = (_SEGMENTS.c.key, _QUERIES.c.id, _ANSWERS.c.id, _WITHDRAWALS.c.id)
+        order = (SEGMENTS.c.key, QUERIES.c.id, ANSWERS.c.id, WITHDRAWALS.c.id)
         with self._writing() as connection:  # one moment for all
             tables = {
                 column.table.name: connection.execute(sa.select(column.table).order_by(column)).mappings().all()
@@ -398,24 +276,24 @@ class Store:
     def restore(self, rows: Rows) -> None:
         """Add what another store's `dump` holds, all or none; what is here already is kept as it was."""
         with self._writing() as connection:
-            _record(connection, rows["segments"], _SEGMENTS.c.key)
-            _record(connection, rows["queries"], _QUERIES.c.key)
-            wanted = {row.key: row.wanted for row in connection.execute(sa.select(_QUERIES.c.key, _QUERIES.c.wanted))}
+            _record(connection, rows["segments"], SEGMENTS.c.key)
+            _record(connection, rows["queries"], QUERIES.c.key)
+            wanted = {row.key: row.wanted for row in connection.execute(sa.select(QUERIES.c.key, QUERIES.c.wanted))}
             _record_answers(connection, rows["answers"])
             for row in rows["queries"]:  # a new query came with what is still wanted; an old one keeps the lesser
                 least = min(wanted[row["key"]], row["wanted"])
-                this = sa.and_(_QUERIES.c.key == row["key"], _QUERIES.c.wanted != least)
-                connection.execute(sa.update(_QUERIES).where(this).values(wanted=least))
+                this = sa.and_(QUERIES.c.key == row["key"], QUERIES.c.wanted != least)
+                connection.execute(sa.update(QUERIES).where(this).values(wanted=least))
             known = {
                 (row.query_key, row.labeler, _utc(row.answered_at))
-                for row in connection.execute(sa.select(_WITHDRAWALS))
+                for row in connection.execute(sa.select(WITHDRAWALS))
             }
-            last = connection.execute(sa.select(sa.func.max(_WITHDRAWALS.c.id))).scalar() or 0
+            last = connection.execute(sa.select(sa.func.max(WITHDRAWALS.c.id))).scalar() or 0
             place = _next_id(connection)
             new = [w for w in rows["withdrawals"] if (w["query_key"], w["labeler"], w["answered_at"]) not in known]
             for i, row in enumerate(new):
                 values = {**row, "id": last + 1 + i, "answer_id": place + i}
-                connection.execute(sa.insert(_WITHDRAWALS).values(values))
+                connection.execute(sa.insert(WITHDRAWALS).values(values))
 
     def close(self) -> None:
         """Disconnect; nothing is waiting to be written."""
@@ -448,9 +326,9 @@ class Store:
 
         Hence what is unrecorded stays so until this records it, and the ids of answers grow in the order of commits.
         """
-        turn = sa.update(_VERSION).values(schema_version=_VERSION.c.schema_version)
+        turn = sa.update(VERSION).values(schema_version=VERSION.c.schema_version)
         with self._turn, self._transaction() as connection:  # threads wait here, and not in the database
-            version = connection.execute(turn.returning(_VERSION.c.schema_version)).scalar()
+            version = connection.execute(turn.returning(VERSION.c.schema_version)).scalar()
             self._check_version(version)  # again: the store may have been migrated since it was opened
             yield connection
 
@@ -503,38 +381,38 @@ def _connect(url: str | Path) -> tuple[sa.Engine, str]:
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.executescript("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
     names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
-    if not names or _VERSION.name in names:  # else it is the database of something else, to be left as it is
+    if not names or VERSION.name in names:  # else it is the database of something else, to be left as it is
         connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _record_queries(connection: sa.Connection, queries: Sequence[Query], second_opinions: float = 0.0) -> None:
     """Segments with one `key` become one, with the origin (step, seed, episode, ...) of the first."""
     rows = [
-        {"key": s.key, "steps": [getattr(s, name) for name in _ARRAYS], "env_id": s.env_id, "scene": s.scene}
-        | {name: getattr(s, name) for name in _INTEGERS}
+        {"key": s.key, "steps": [getattr(s, name) for name in ARRAYS], "env_id": s.env_id, "scene": s.scene}
+        | {name: getattr(s, name) for name in INTEGERS}
         for query in queries
         for s in (query.left, query.right)
     ]
-    _record(connection, rows, _SEGMENTS.c.key)
+    _record(connection, rows, SEGMENTS.c.key)
     rows = [
         {"key": q.key, "left_key": q.left.key, "right_key": q.right.key}
         | {"wanted": 1 + (int(q.key, 16) < second_opinions * 16 ** len(q.key))}
         for q in queries
     ]
-    _record(connection, rows, _QUERIES.c.key)
+    _record(connection, rows, QUERIES.c.key)
 
 
 def _record_answers(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Those that are new, each with the next id, and one person fewer still to be asked."""
-    new = _record(connection, rows, _ANSWERS.c.query_key, _ANSWERS.c.labeler, first_id=_next_id(connection))
-    fewer = sa.update(_QUERIES).where(_QUERIES.c.key == sa.bindparam("of"), _QUERIES.c.wanted > 0)
+    new = _record(connection, rows, ANSWERS.c.query_key, ANSWERS.c.labeler, first_id=_next_id(connection))
+    fewer = sa.update(QUERIES).where(QUERIES.c.key == sa.bindparam("of"), QUERIES.c.wanted > 0)
     if new:
-        connection.execute(fewer.values(wanted=_QUERIES.c.wanted - 1), [{"of": row["query_key"]} for row in new])
+        connection.execute(fewer.values(wanted=QUERIES.c.wanted - 1), [{"of": row["query_key"]} for row in new])
 
 
 def _next_id(connection: sa.Connection) -> int:
     """Of the next answer: one that no answer had, not even one taken back."""
-    used = [sa.select(sa.func.max(column)).scalar_subquery() for column in (_ANSWERS.c.id, _WITHDRAWALS.c.answer_id)]
+    used = [sa.select(sa.func.max(column)).scalar_subquery() for column in (ANSWERS.c.id, WITHDRAWALS.c.answer_id)]
     return max(last or 0 for last in connection.execute(sa.select(*used)).one()) + 1
 
 
@@ -562,10 +440,10 @@ def _record(
 
 
 def _read_answers(connection: sa.Connection, after: int) -> tuple[list[Preference], int]:
-    chosen = sa.select(_ANSWERS, _QUERIES.c.left_key, _QUERIES.c.right_key).join(
-        _QUERIES, _QUERIES.c.key == _ANSWERS.c.query_key
+    chosen = sa.select(ANSWERS, QUERIES.c.left_key, QUERIES.c.right_key).join(
+        QUERIES, QUERIES.c.key == ANSWERS.c.query_key
     )
-    rows = connection.execute(chosen.where(_ANSWERS.c.id > after).order_by(_ANSWERS.c.id)).all()
+    rows = connection.execute(chosen.where(ANSWERS.c.id > after).order_by(ANSWERS.c.id)).all()
     segments = _read_segments(connection, [key for row in rows for key in (row.left_key, row.right_key)])
     queries = {row.query_key: Query(segments[row.left_key], segments[row.right_key]) for row in rows}
     preferences = [Preference(queries[row.query_key], row.mu, row.labeler, row.seconds) for row in rows]
@@ -577,7 +455,7 @@ def _read_segments(connection: sa.Connection, keys: Sequence[str]) -> dict[str, 
     found: dict[str, Segment] = {}
     distinct = list(dict.fromkeys(keys))
     for start in range(0, len(distinct), 500):
-        chosen = sa.select(_SEGMENTS).where(_SEGMENTS.c.key.in_(distinct[start : start + 500]))
+        chosen = sa.select(SEGMENTS).where(SEGMENTS.c.key.in_(distinct[start : start + 500]))
         found |= {key: Segment(*steps, *origin) for key, steps, *origin in connection.execute(chosen)}
     return found
 
@@ -588,74 +466,13 @@ def _ticket() -> str:
 
 def _give(connection: sa.Connection, lease: Lease, labeler: str, seconds: float) -> Lease:
     """Record the lease, in place of an older one of the same question to the same labeler."""
-    connection.execute(sa.delete(_LEASES).where(_LEASES.c.query_key == lease.key, _LEASES.c.labeler == labeler))
-    until = _now() + timedelta(seconds=seconds)
+    connection.execute(sa.delete(LEASES).where(LEASES.c.query_key == lease.key, LEASES.c.labeler == labeler))
+    until = utc_now() + timedelta(seconds=seconds)
     values = {"query_key": lease.key, "labeler": labeler, "ticket": lease.ticket, "until": until}
-    connection.execute(sa.insert(_LEASES).values(values))
+    connection.execute(sa.insert(LEASES).values(values))
     return lease
 
 
 def _utc(time: datetime) -> datetime:
     """SQLite keeps no time zone: all times are UTC."""
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
-class PatientStore(Store):
-    """A store whose database may go away for a while: what is asked or added meanwhile waits, and is recorded later.
-
-    For the trainer, which goes on without answers; what it adds is on disk only when `waiting` is 0 again.
-    """
-
-    def __init__(self, url: str | Path) -> None:
-        """Open a store that is there now."""
-        super().__init__(url)
-        self._later: list[Callable[[], None]] = []
-        self._counted = super().counts()
-
-    @property
-    def waiting(self) -> int:
-        """Calls that are still to be recorded."""
-        return len(self._later)
-
-    def ask(self, queries: Sequence[Query], second_opinions: float = 0.0) -> None:
-        """Record these, now or later."""
-        self._later.append(lambda: super(PatientStore, self).ask(queries, second_opinions))
-        self._catch_up()
-
-    def add(self, preferences: Sequence[Preference]) -> None:
-        """Record these, now or later."""
-        self._later.append(lambda: super(PatientStore, self).add(preferences))
-        self._catch_up()
-
-    def news(self, after: tuple[int, int] = (0, 0)) -> tuple[list[Preference], list[tuple[str, str]], tuple[int, int]]:
-        """What happened since; nothing while the database is away."""
-        try:
-            return super().news(after) if self._catch_up() else ([], [], after)
-        except UnreachableError:
-            return [], [], after
-
-    def counts(self) -> Counts:
-        """As they were when the database last answered."""
-        with suppress(UnreachableError):
-            self._counted = super().counts()
-        return self._counted
-
-    def unanswered(self, most: int, asked_before: datetime | None = None) -> list[Query]:
-        """The oldest open questions; none while the database is away."""
-        try:
-            return super().unanswered(most, asked_before)
-        except UnreachableError:
-            return []
-
-    def _catch_up(self) -> bool:
-        """Record what waits, in order; whether nothing waits any more."""
-        was_away = len(self._later) > 1
-        try:
-            while self._later:
-                self._later[0]()
-                self._later.pop(0)
-        except UnreachableError as error:
-            if not was_away:
-                print(f"prefrl: {error} Training goes on; its questions are asked when it is back.", file=sys.stderr)
-            return False
-        return True

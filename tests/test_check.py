@@ -14,20 +14,12 @@ from gymnasium import spaces
 from helpers import sentence
 from numpy.typing import NDArray
 
-from prefrl.check import (
-    CheckConfig,
-    Finding,
-    Rollout,
-    alignment,
-    examine,
-    first_difference,
-    rendering_finding,
-    roll,
-    run_check,
-    score_cells,
-    score_finding,
-    still,
-)
+from prefrl.check import CheckConfig, examine, run_check
+from prefrl.check.drawing import rendering_finding
+from prefrl.check.findings import score_finding
+from prefrl.check.played import Rollout, first_difference, roll, still
+from prefrl.check.reading import alignment, score_cells
+from prefrl.check.words import Finding
 from prefrl.preference import UserError
 from prefrl.vector import find_spec, make_env
 

@@ -14,18 +14,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "words and formulas": "preference bradley_terry schedules config grid presets lookup process stats measures",
-    "parts": "ring fixed_horizon recorder store networks reward_model answers "
+    "parts": "ring fixed_horizon recorder store_tables store patient_store networks reward_model answers "
     "labelers labelers.oracle labelers.human labelers.judge",
     "verbs": "fit queries reward_env learners vector clips exchange evaluate runlog resolve saved",
     "algorithm": "run baseline",
-    "doors": "batch compare sweep plots report cli check "
+    "doors": "batch compare sweep plots report cli "
+    "check check.played check.reading check.drawing check.findings check.words "
     "label_page label_page.guard label_page.studio label_page.app label_page.serve __init__",
 }
 FLOOR = {module: height for height, modules in enumerate(FLOORS.values()) for module in modules.split()}
 WORDS_NEED = {"numpy", "torch", "scipy", "jaxtyping"}  # besides the standard library
 OPTIONAL = {"envpool", "filelock", "ray", "wandb", "av", "fastapi", "pydantic", "uvicorn", "minari", "pyarrow"}
 BEHIND = {"label_page.app"}  # imported in a try of label_page.serve alone
-OWN_PROCESS = {"check"}  # hands a specification to a child process that it starts itself, and to nobody else
+OWN_PROCESS = {"check.drawing"}  # hands a specification to a child process that it starts itself, and to nobody else
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 Sources = Mapping[str, str]

@@ -19,8 +19,10 @@ import numpy as np
 import pytest
 from postgres import Postgres, programs
 
+from prefrl.patient_store import PatientStore
 from prefrl.preference import Preference, Query, Segment, UserError
-from prefrl.store import SCHEMA_VERSION, Counts, Lease, PatientStore, RefusedError, Store
+from prefrl.store import Counts, Lease, RefusedError, Store
+from prefrl.store_tables import SCHEMA_VERSION
 
 QUIET_NAN = np.frombuffer(np.uint64(0x7FF800000000BEEF).tobytes(), np.float64)[0]
 
