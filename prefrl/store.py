@@ -164,8 +164,6 @@ class Store:
         others = sa.select(sa.func.count()).where(live, LEASES.c.labeler != labeler).scalar_subquery()
         mine = sa.exists().where(ANSWERS.c.query_key == QUERIES.c.key, ANSWERS.c.labeler == labeler)
         with self._writing() as connection:
-            if connection.dialect.name == "postgresql":  # a lease lost to a power cut is no loss
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             held = connection.execute(
                 sa.select(*columns, LEASES.c.ticket)
                 .where(live, LEASES.c.labeler == labeler)
