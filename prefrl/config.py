@@ -103,8 +103,8 @@ class PreferenceConfig(BaselineConfig):
     """Entropy bonus of the policy on top of the learner's own (paper: 0.01 with TRPO). Default: by family."""
     noise_floor: float = 0.1
     """Chance that the labeler answers at random, assumed by the likelihood (paper: 0.1)."""
-    reward_learning_rate: float = 1e-3
-    """Adam's step size for the reward ensemble."""
+    reward_learning_rate: float | None = None
+    """Adam's step size for the reward ensemble. Default: by family."""
     batch: int | None = None
     """Answers in a minibatch of the reward's fit. Default: by family."""
     initial_epochs: int | None = None

@@ -28,6 +28,7 @@ class Preset:
             zero over the run.
         initial_labels: share of the labels asked before training (paper, A.1: 0.25; A.2: 500 of 5,500).
         keep_steps: newest steps that questions are drawn from.
+        reward_learning_rate: Adam's step size for the reward ensemble.
         batch: answers in a minibatch of the reward's fit.
         initial_epochs: passes over the first answers (paper, appendix A: 200 on Atari).
         fit_updates: gradient steps of the reward's fit per phase.
@@ -40,9 +41,10 @@ class Preset:
     learners: Mapping[str, Mapping[str, Any]]
     initial_labels: float = 0.25
     keep_steps: int = 100_000
-    batch: int = 64
+    reward_learning_rate: float = 3e-3
+    batch: int = 32
     initial_epochs: int = 60
-    fit_updates: int = 16
+    fit_updates: int = 32
     entropy_bonus: float = 0.0
     max_answers: int | None = None
 
@@ -87,6 +89,7 @@ PIXELS = Preset(
     reward_std=0.05,
     initial_labels=500 / 5500,
     keep_steps=20_000,
+    reward_learning_rate=1e-3,
     batch=16,
     initial_epochs=200,
     fit_updates=64,

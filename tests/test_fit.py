@@ -206,7 +206,7 @@ def test_the_penalty_shrinks_weights_and_spares_biases() -> None:
 def test_the_penalty_rises_above_one_and_a_half_and_falls_below_one_point_one(
     train_loss: float, held_out_loss: float, factor: float
 ) -> None:
-    before = torch.tensor([1e-3, 0.5])
+    before = torch.tensor([1e-3, 5e-3])
     after = adapted_l2(before, torch.full((2,), train_loss), torch.full((2,), held_out_loss))
     torch.testing.assert_close(after, before * factor)
     assert adapted_l2(torch.zeros(1), torch.tensor([train_loss]), torch.tensor([held_out_loss])).item() == 0
@@ -214,8 +214,12 @@ def test_the_penalty_rises_above_one_and_a_half_and_falls_below_one_point_one(
 
 def test_the_penalty_stays_in_its_range_and_is_a_members_own() -> None:
     train, held = torch.tensor([0.1, 0.1, 0.1, math.nan]), torch.tensor([0.2, 0.1, 0.13, 0.1])
-    assert adapted_l2(torch.full((4,), 0.5), train, held).tolist() == pytest.approx([0.51, 0.5 / 1.02, 0.5, 0.5])
-    assert adapted_l2(torch.tensor([1.0]), train[:1], held[:1]).item() == 1.0
+    weight = 5e-3
+    moved = adapted_l2(torch.full((4,), weight), train, held).tolist()
+    assert moved == pytest.approx([weight * 1.02, weight / 1.02, weight, weight])
+    assert adapted_l2(torch.tensor([1e-2]), train[:1], held[:1]).item() == pytest.approx(1e-2)
+    assert adapted_l2(torch.tensor([0.5]), train[:1], held[:1]).item() == 0.5
+    assert adapted_l2(torch.tensor([0.5]), train[1:2], held[1:2]).item() == pytest.approx(0.5 / 1.02)
     assert adapted_l2(torch.tensor([1e-7]), train[1:2], held[1:2]).item() == pytest.approx(1e-7)
 
 
