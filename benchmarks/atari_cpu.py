@@ -21,7 +21,8 @@ QUESTION = Question(
     title="Does a reward get learned from pixels on a CPU?",
     about="""Two games, 200,000 steps, 1,000 answers of an exact oracle, one seed: enough to see the reward learned,
 far too short for a policy that plays (the paper takes 50 million). Fewer passes over the answers than a long run makes,
-as the grid says. Each number is the mean over the last fifth of the run.""",
+as the grid says. Each number is the mean over the last fifth of the run. Row h of the README's table has steps a second
+beside the plain learner, and its raw data the peak of memory.""",
     grids=("atari_cpu",),
     reference="1000 labels",
     measures=tuple(MEASURES),

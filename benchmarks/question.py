@@ -337,7 +337,7 @@ def report(question: Question) -> str:
     claims = "\n".join(f"- {'Yes' if holds else 'No'}: {sentence}" for sentence, holds in question.claims(runs))
     parts = [
         f"![True return by steps, task by task](results/{question.name}/figure.png)",
-        leaderboard(runs, question.reference, question.ranked),
+        leaderboard(runs, question.reference, question.ranked) if {o.arm for o in runs} - {question.reference} else "",
         claims,
         comparison_table(beside_paper(question, runs)) if question.figure else "",
     ]
