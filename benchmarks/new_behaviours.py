@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import tyro
 
 from prefrl.batch import is_done
@@ -70,6 +71,7 @@ def measure(run: SavedRun, episodes: int = EPISODES) -> dict[str, float]:
     turned, clear, standing, metres, steps = 0.0, 0, 0, 0.0, 0
     allowed = FOOT if "Hopper" in run.config.env else BACK_LEG
     for episode in range(episodes):
+        torch.manual_seed(episode)  # what the policy draws its actions from
         observation, _ = env.reset(seed=episode)
         begin = env.unwrapped.data.qpos.copy()  # type: ignore[attr-defined]
         done = False
@@ -122,7 +124,7 @@ def main(ask: NewBehaviours) -> None:
             best = max(mine, key=lambda row: row["proxy_return"])
             folder = _folder(ask, env, best["seed"])
             name = env.split("/")[1].removesuffix("-v0")
-            film = film_policy(VideoConfig(run=folder, out=RESULTS / f"{name}.webp", seconds=6.0))
+            film = film_policy(VideoConfig(run=folder, out=RESULTS / f"{name}.webp", seconds=6.0, camera="track"))
             assert film.stat().st_size < LARGEST, f"{film} is too large for the README"
             if not (RESULTS / f"{name}-answers").exists():
                 write(read(folder), RESULTS / f"{name}-answers", "parquet")
