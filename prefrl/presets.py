@@ -70,6 +70,9 @@ CLASSIC = Preset(
     n_envs=8,
     segment_steps=25,
     reward_std=1.0,
+    reward_learning_rate=1e-3,
+    batch=64,
+    fit_updates=16,
     learners={
         "ppo": {
             "n_steps": 256,
