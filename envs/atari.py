@@ -256,6 +256,11 @@ class AtariTask(gymnasium.Env[Frames, np.int64], EzPickle):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 60 // SKIP}  # noqa: RUF012  (Gymnasium's own form)
 
+    @staticmethod
+    def metadata_of(game: str, **_: Any) -> dict[str, Any]:
+        """Return the metadata of a game's environment, for who lists environments and makes none."""
+        return {"render_modes": ["rgb_array"], **describe(find_game(game))}
+
     def __init__(self, game: str, render_mode: str | None = None, mask: ArrayLike | None = None) -> None:
         EzPickle.__init__(self, game, render_mode, mask)
         self._game = find_game(game)
@@ -263,7 +268,7 @@ class AtariTask(gymnasium.Env[Frames, np.int64], EzPickle):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"Unknown render mode {render_mode!r}: give None or 'rgb_array'.")
         self.render_mode = render_mode
-        self.metadata = {"render_modes": ["rgb_array"], **describe(self._game)}
+        self.metadata = self.metadata_of(game)
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self.ale = ale_py.ALEInterface()
         self.ale.setFloat("repeat_action_probability", 0.0)

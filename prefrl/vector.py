@@ -252,14 +252,18 @@ def list_environments(match: str = "") -> str:
 
 
 def _metadata(spec: gym.envs.registration.EnvSpec) -> dict[str, Any]:
-    """The metadata of an environment's class, without making one; empty where its package is not installed."""
+    """The metadata of an environment's class, without making one; empty where its package is not installed.
+
+    A class whose metadata depend on its arguments may say them in a static method, `metadata_of(**arguments)`.
+    """
     try:
         entry: Any = spec.entry_point
         if isinstance(entry, str):
             entry = gym.envs.registration.load_env_creator(entry)
     except (ImportError, AttributeError):
         return {}
-    return dict(getattr(entry, "metadata", None) or {})
+    metadata_of = getattr(entry, "metadata_of", None)
+    return dict((metadata_of(**spec.kwargs) if metadata_of else getattr(entry, "metadata", None)) or {})
 
 
 def first_limits(horizon: int | None, n_envs: int) -> NDArray[np.int64]:

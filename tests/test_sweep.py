@@ -146,6 +146,11 @@ def test_a_machine_is_lost_and_the_sweep_completes(capsys):
         "def make(seed):\n"
         "    Path(f'begun-{ray.get_runtime_context().get_node_id()}-{seed}').touch()\n"
         "    time.sleep(1)\n"
+        "    until = time.monotonic() + 60\n"
+        "    if seed == 7:  # the last run takes until Ray has noticed, and the sweep has asked\n"
+        "        while all(node['Alive'] for node in ray.nodes()) and time.monotonic() < until:\n"
+        "            time.sleep(0.1)\n"
+        "        time.sleep(3)\n"
         "    return make_oracle(['oracle'], seed)\n"
     )
     cluster = cluster_utils.Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})

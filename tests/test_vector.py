@@ -449,6 +449,15 @@ def test_envpool_missing_is_an_install_line_only_when_asked_for(monkeypatch: pyt
     assert type(make_vec_env("Hopper-v5", 1, 0, "auto")).__name__ == "DummyVecEnv"
 
 
+def test_each_of_the_papers_environments_is_listed_with_horizon_segment_and_reward() -> None:
+    lines = list_environments("prefrl/").splitlines()[1:]
+    assert len(lines) == 18
+    for line in lines:
+        _id, horizon, segment, reward = line.split(maxsplit=3)
+        assert int(horizon) > int(segment) > 0
+        assert len(reward.split()) > 1
+
+
 def test_environments_are_listed_newest_version_only() -> None:
     lines = list_environments("hopper-v").splitlines()
     assert lines[0].split() == ["id", "horizon", "segment", "reward"]
