@@ -20,7 +20,8 @@ What does not learn: Ant, from either reward, which in half a million steps does
 which the true reward solves in 80,000 steps: it falls within a second and lies for the rest of the episode, so that
 nearly every pair shows two poles that lie, told apart by hundredths of a degree (r-hat orders 0.7 of fresh pairs).
 InvertedDoublePendulum and Reacher are on their way from answers where the true reward has arrived. The runs from
-answers were all made again after the first ones had shown how weak the reward's fit was; the last table has what both gave.""",
+answers were all made again after the first ones had shown how weak the reward's fit was; the last table has
+what both gave.""",
     grids=("worlds",),
 )
 
