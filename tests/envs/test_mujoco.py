@@ -132,9 +132,7 @@ def test_same_seed_same_trajectory_and_a_pickled_copy_is_the_same_task(name):
         ("HopperBackflip", [1.165, 0, 1, 0, 0, 0, 0, 0, -4.0, 0, 0, 0], 0.0, 0.0),  # the shin's end is in the floor
         ("HopperBackflip", [1.215, 0, 1, 0, 0, 0, 0, 0, -4.0, 0, 0, 0], 0.0, 2.0),  # and here 2.5 cm above it
         ("HopperBackflip", [0.04, 1, 0, 0, 0, 0, 0, 0, -4.0, 0, 0, 0], 0.0, 0.0),  # rolling on its front
-        ("HalfCheetahOneLeg", [5.0, *[0] * 16], 0.0, 1.0),
-        ("HalfCheetahOneLeg", [5.0, *[0] * 16], 7.0, 2.0),
-        ("HalfCheetahOneLeg", [5.0, *[0] * 16], -7.0, 0.0),
+        ("HalfCheetahOneLeg", [5.0, *[0] * 16], 1.0, 0.0),  # in the air
         ("HalfCheetahOneLeg", [-0.65, np.pi, *[0] * 15], 1.0, 0.0),  # sliding on its back
         ("HalfCheetahOneLeg", [-0.12, *[0] * 16], 1.0, 0.0),  # on all its feet
     ],
@@ -194,6 +192,7 @@ def test_reward_is_rl_teachers_on_gymnasiums_own_environment(name):
             [2, 6, 7, 8],
             ["torso", "fthigh", "fshin", "ffoot"],
         ),
+        ("HalfCheetah", mujoco.CHEETAH_BACK_LEG, [1, 1, 1, 1], [2, 3, 4, 5], ["bthigh", "bshin", "bfoot"]),
     ],
 )
 def test_clearance_is_that_of_mujocos_geometry(name, links, signs, joints, bodies):
@@ -211,6 +210,28 @@ def test_clearance_is_that_of_mujocos_geometry(name, links, signs, joints, bodie
     root = poses[:, 1] + (0.7 if name == "HalfCheetah" else 0.0)
     pitches = np.cumsum(poses[:, joints] * signs, axis=1).T
     np.testing.assert_allclose(mujoco.clearance(root, pitches, links), lowest, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("above_floor", "x_velocity", "reward"),
+    [(0.0, 0.0, 1.0), (0.0, 0.5, 1.5), (0.0, 7.0, 2.0), (0.0, -7.0, 0.0), (0.025, 1.0, 1.5), (0.2, 1.0, 0.0)],
+)
+def test_a_cheetah_is_paid_for_standing_on_its_back_leg_not_for_flying_over_the_floor(above_floor, x_velocity, reward):
+    env = make("HalfCheetahOneLeg").unwrapped
+    env.reset(seed=0)
+    pose = np.zeros(9)
+    pose[2] = -0.8  # nose up
+
+    def lowest_of_back_leg(pose):
+        env.set_state(pose, np.zeros(9))
+        geoms = [env.model.geom(name).id for name in ("bthigh", "bshin", "bfoot")]
+        radius, half = env.model.geom_size[geoms, 0], env.model.geom_size[geoms, 1]
+        return (env.data.geom_xpos[geoms, 2] - half * abs(env.data.geom_xmat[geoms, 8]) - radius).min()
+
+    pose[1] = above_floor - lowest_of_back_leg(pose)
+    assert lowest_of_back_leg(pose) == pytest.approx(above_floor)
+    observation = np.concatenate([pose[1:], np.zeros(9)])
+    assert env.reward(observation, {"x_velocity": x_velocity}) == pytest.approx(reward)
 
 
 def test_one_turn_backwards_in_the_air_pays_what_the_docstring_says():
