@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -236,7 +237,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.path.insert(0, str(Path.cwd()))  # so that "my_module:my_labeler" beside the user is found
     try:
         config = _parse(given)
-        return next(verb for kind, verb in COMMANDS.values() if type(config) is kind)(config) or 0
+        code = next(verb for kind, verb in COMMANDS.values() if type(config) is kind)(config) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads has had enough: `prefrl envs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush fails as well
+        return 141  # as of a program that SIGPIPE ended
     except UserError as error:
         print(f"prefrl: {error}", file=sys.stderr)
         return 2

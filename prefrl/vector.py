@@ -239,7 +239,8 @@ def list_environments(match: str = "") -> str:
     for env_id, spec in sorted(gym.registry.items(), key=lambda item: item[1].version or 0):
         newest[spec.namespace, spec.name] = env_id
     shown = newest.values() if match else [newest[key] for key in newest if key[0] in (None, "prefrl")]
-    ids = sorted(env_id for env_id in shown if match.lower() in env_id.lower())
+    found = (env_id for env_id in shown if match.lower() in env_id.lower())
+    ids = sorted(found, key=lambda env_id: (not env_id.startswith("prefrl/"), env_id))  # ours first
     if not ids:
         raise UserError(f"no environment's id contains {match!r}.{did_you_mean(match, gym.registry)}")
     lines = [f"{'id':<40} {'horizon':>8} {'segment':>8}  reward"]
@@ -252,7 +253,7 @@ def list_environments(match: str = "") -> str:
 
 
 def _metadata(spec: gym.envs.registration.EnvSpec) -> dict[str, Any]:
-    """The metadata of an environment's class, without making one; empty where its package is not installed.
+    """The metadata of an environment's class, without making one; empty where it cannot be imported.
 
     A class whose metadata depend on its arguments may say them in a static method, `metadata_of(**arguments)`.
     """
@@ -260,7 +261,7 @@ def _metadata(spec: gym.envs.registration.EnvSpec) -> dict[str, Any]:
         entry: Any = spec.entry_point
         if isinstance(entry, str):
             entry = gym.envs.registration.load_env_creator(entry)
-    except (ImportError, AttributeError):
+    except Exception:  # whatever an optional dependency says when it is missing: Box2D's is no ImportError
         return {}
     metadata_of = getattr(entry, "metadata_of", None)
     return dict((metadata_of(**spec.kwargs) if metadata_of else getattr(entry, "metadata", None)) or {})

@@ -171,6 +171,29 @@ def test_envs_lists_ids_with_horizon_and_segment(capsys):
     assert line.split()[1:3] == ["1000", "30"]
 
 
+def test_envs_lists_all_ours_first_even_those_whose_package_is_missing(capsys):
+    gym.register("prefrl/Unwrapped-v0", entry_point="tests.no_such_module:Env", max_episode_steps=7)
+    try:
+        assert main(["envs"]) == 0
+    finally:
+        del gym.registry["prefrl/Unwrapped-v0"]
+    ids = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert {"prefrl/Unwrapped-v0", "prefrl/Pong-v0", "Pendulum-v1", "LunarLander-v3"} <= set(ids)
+    ours = [env_id.startswith("prefrl/") for env_id in ids]
+    assert ours == sorted(ours, reverse=True)
+
+
+def test_a_reader_who_has_seen_enough_ends_the_listing_quietly():
+    script = "import sys; from prefrl.cli import main; sys.exit(main(['envs']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as envs:
+        assert envs.stdout and envs.stderr
+        envs.stdout.close()
+        assert envs.stderr.read() == ""
+    assert envs.returncode == 141
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_no_permission_to_write(capsys, tmp_path):
     tmp_path.chmod(0o500)
