@@ -390,9 +390,10 @@ def cases(each: int) -> dict[str, Any]:
 def main(ask: Load) -> None:
     """Measure, print, and write what was found beside what was found before."""
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    about = versions()  # before the results, which are committed too, change
 
     def note(name: str, result: dict[str, Any]) -> None:
-        found[name] = result | {"commit": versions()["commit"]}
+        found[name] = result | {"commit": about["commit"]}
         print(name, json.dumps(result), flush=True)
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
@@ -409,7 +410,7 @@ def main(ask: Load) -> None:
         note("kill_trainer", kill_trainer(ask.kills))
     if "cases" in ask.what:
         note("cases", cases(ask.cases))
-    found["versions"] = versions()
+    found["versions"] = about
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 
