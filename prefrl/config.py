@@ -120,9 +120,9 @@ class PreferenceConfig(BaselineConfig):
     two asynchronously). The same seed still gives the same bytes."""
     freeze_reward_at: float = 1.0
     """Share of the phases after which r-hat stays as it is; the labels are asked before."""
-    l2: float = 1e-4
-    """First weight of the L2 penalty, adapted so that held-out loss stays within 1.1 to 1.5 of training loss;
-    0 turns it off."""
+    l2: float | None = None
+    """First weight of the L2 penalty, adapted so that held-out loss stays within 1.1 to 1.5 of training loss; 0 turns
+    it off. Default: by family."""
     max_answers: int | None = None
     """Fit to this many newest answers only (paper: 3,000 on Atari). Default: by family, all on MuJoCo."""
 

@@ -29,6 +29,7 @@ class Preset:
         initial_labels: share of the labels asked before training (paper, A.1: 0.25; A.2: 500 of 5,500).
         keep_steps: newest steps that questions are drawn from.
         reward_learning_rate: Adam's step size for the reward ensemble.
+        l2: first weight of its L2 penalty.
         batch: answers in a minibatch of the reward's fit.
         initial_epochs: passes over the first answers (paper, appendix A: 200 on Atari).
         fit_updates: gradient steps of the reward's fit per phase.
@@ -41,7 +42,8 @@ class Preset:
     learners: Mapping[str, Mapping[str, Any]]
     initial_labels: float = 0.25
     keep_steps: int = 100_000
-    reward_learning_rate: float = 3e-3
+    reward_learning_rate: float = 6e-3
+    l2: float = 3e-2
     batch: int = 32
     initial_epochs: int = 60
     fit_updates: int = 32
@@ -71,6 +73,7 @@ CLASSIC = Preset(
     segment_steps=25,
     reward_std=1.0,
     reward_learning_rate=1e-3,
+    l2=1e-4,
     batch=64,
     fit_updates=16,
     learners={
@@ -93,6 +96,7 @@ PIXELS = Preset(
     initial_labels=500 / 5500,
     keep_steps=20_000,
     reward_learning_rate=1e-3,
+    l2=1e-4,
     batch=16,
     initial_epochs=200,
     fit_updates=64,

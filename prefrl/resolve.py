@@ -242,7 +242,7 @@ def _check_numbers(config: BaselineConfig) -> None:
             value = getattr(config, name)
             if value is not None and not 0 <= value <= 1:
                 raise UserError(f"{name}={value} is a share: it must lie between 0 and 1.")
-        if not 0 <= config.l2 < math.inf:
+        if config.l2 is not None and not 0 <= config.l2 < math.inf:
             raise UserError(f"l2={config.l2} must be zero (no penalty) or more.")
     for name in positive:
         value = getattr(config, name)

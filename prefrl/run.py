@@ -53,7 +53,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
     cfg = resolve(config)
     assert cfg.n_envs and cfg.segment_steps and cfg.reward_std and cfg.keep_steps and cfg.batch and cfg.fit_updates
     assert cfg.explore_steps is not None and cfg.initial_epochs and cfg.initial_labels is not None
-    assert cfg.reward_learning_rate
+    assert cfg.reward_learning_rate and cfg.l2 is not None
     for_small_networks()
     ask_rng, fit_rng, eval_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(cfg.seed).spawn(3))
 

@@ -217,7 +217,7 @@ def test_the_penalty_stays_in_its_range_and_is_a_members_own() -> None:
     weight = 5e-3
     moved = adapted_l2(torch.full((4,), weight), train, held).tolist()
     assert moved == pytest.approx([weight * 1.02, weight / 1.02, weight, weight])
-    assert adapted_l2(torch.tensor([1e-2]), train[:1], held[:1]).item() == pytest.approx(1e-2)
+    assert adapted_l2(torch.tensor([0.1]), train[:1], held[:1]).item() == pytest.approx(0.1)
     assert adapted_l2(torch.tensor([0.5]), train[:1], held[:1]).item() == 0.5
     assert adapted_l2(torch.tensor([0.5]), train[1:2], held[1:2]).item() == pytest.approx(0.5 / 1.02)
     assert adapted_l2(torch.tensor([1e-7]), train[1:2], held[1:2]).item() == pytest.approx(1e-7)
