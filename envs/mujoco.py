@@ -324,11 +324,13 @@ class InvertedPendulum(Task, InvertedPendulumEnv):
     |---|---|
     | Observation | Box(4): cart position, within 1 m; pole angle from upright, within 90 degrees; both velocities |
     | Action | Box(-3, 3, 1): force on the cart |
-    | Reward | 1 - angle^2 |
+    | Reward | 1 - angle^2; of a pole beyond 1.5 rad, which lies, 1 - (pi / 2)^2 |
     | Horizon, segment | 200 steps; 15 steps (1.5 s at 10 frames a second; 0.6 s of simulated time) |
 
     Changed against `InvertedPendulum-v5`: the bonus of 1 is always paid and the squared angle stands for the ending,
-    which was |angle| above 0.2 (rl-teacher, `pendulum`).
+    which was |angle| above 0.2 (rl-teacher, `pendulum`). A pole that lies is worth the same however it lies: poles at
+    rest on the joint's stop differ by thousandths of a radian, half of all pairs of a policy that lets it fall show two
+    of them, and an oracle that told them apart would state preferences about what nobody can see.
 
     The paper's scale is not known: its first points lie at about -1,760 and its plateau at 1,372 (Figure 2), while
     rl-teacher's 25 steps pay at most 25. The horizon of 200 is a choice, the one at which this formula gives the
@@ -339,13 +341,14 @@ class InvertedPendulum(Task, InvertedPendulumEnv):
     Versions: v0, first.
     """
 
-    metadata = _metadata(25, 15, "one minus the squared angle of the pole")
+    metadata = _metadata(25, 15, "one minus the squared angle of the pole, the same for any pole that lies")
     pool = ("InvertedPendulum-v5", {"healthy_z_min": -1e9, "healthy_z_max": 1e9})
 
     @staticmethod
     def reward(observation: Array, info: Mapping[str, Any]) -> Array:
-        """1 - angle^2."""
-        return np.asarray(1.0 - np.square(observation[..., 1]))
+        """1 - angle^2, a lying pole's angle taken as pi / 2."""
+        angle = np.abs(observation[..., 1])
+        return np.asarray(1.0 - np.square(np.where(angle > 1.5, np.pi / 2, angle)))
 
 
 class InvertedDoublePendulum(Task, InvertedDoublePendulumEnv):

@@ -124,6 +124,8 @@ def test_same_seed_same_trajectory_and_a_pickled_copy_is_the_same_task(name):
         ("Hopper", [1.25, *[0] * 10], 2.0, 3.25),
         ("Swimmer", [0] * 8, -0.5, -0.5),
         ("InvertedPendulum", [0.3, 0.5, 0, 0], None, 0.75),
+        ("InvertedPendulum", [0.3, -1.51, 0, 0], None, 1 - np.pi**2 / 4),  # lying, and at rest:
+        ("InvertedPendulum", [0.3, 1.573, 0, 0], None, 1 - np.pi**2 / 4),
         ("InvertedDoublePendulum", [0, 0, 0, 1, 1, 0, 0, 0, 0], None, 11.36),  # upright: tip at 0, 1.2
         ("InvertedDoublePendulum", [0, 0, 0, -1, 1, 0, 0, 0, 0], None, -22.24),  # hanging: tip at 0, -1.2
         ("InvertedDoublePendulum", [0.4, 1, 0, 0, 1, 0, 3, 2, 0], None, -4.0546),  # flat: tip at 1.6, 0
@@ -160,7 +162,7 @@ def teachers_form(name, env, action, reward, info):
         case "Hopper":
             return reward - info["reward_survive"] + 1 + (qpos[1] - 1) + effort
         case "InvertedPendulum":
-            return 1 - qpos[1] ** 2
+            return 1 - qpos[1] ** 2 if abs(qpos[1]) <= 1.5 else 1 - (np.pi / 2) ** 2
         case "InvertedDoublePendulum":
             now = engine.MjData(env.model)
             now.qpos[:] = qpos
