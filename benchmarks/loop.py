@@ -1,122 +1,47 @@
-"""Do 700 answers do as well as the true reward? HalfCheetah, Hopper and Walker2d, 1M steps each.
+"""Do 700 answers do as well as the true reward? HalfCheetah, Hopper and Walker2d, a million steps each.
 
-    python -m benchmarks.loop                # runs what is missing (runs/loop), then the report
-    python -m benchmarks.loop --report       # the report again, from the committed data alone
-
-Settings were tuned on seeds 100 and up; seeds 0, 1, ... are reported. Runs that are finished are not run again.
+prefrl sweep benchmarks/grids/loop.toml
+python -m benchmarks.loop                # takes in what has finished, draws, writes the READMEs' parts
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
-import tyro
 
 from benchmarks import figure2, question
-from prefrl.compare import FINAL_SHARE, Outcome, panels, results, run_comparison
-from prefrl.config import CompareConfig
-from prefrl.plots import TRUE_REWARD, learning_curves, result_table
+from benchmarks.question import Question
+from prefrl.compare import FINAL_SHARE, results
+from prefrl.plots import TRUE_REWARD, result_table
 from prefrl.stats import bootstrap_interval, interquartile_mean
 
-RESULTS = Path(__file__).parent / "results" / "loop"
-LIBRARIES = ("gymnasium", "envpool", "stable-baselines3", "torch")
+QUESTION = Question(
+    name="loop",
+    title="Do 700 answers do as well as the true reward?",
+    about="""HalfCheetah-v5, Hopper-v5 and Walker2d-v5 of Gymnasium (unhealthy termination off, as in the paper; their
+own rewards), a million steps, PPO, five seeds. One arm learns from the true reward, the other from a reward that an
+ensemble of three learned from 700 answers of an exact oracle. Both arms share seeds, learner, settings, observation
+normalisation, untrained first steps (2 % of the million) and the scale of the reward: zero mean and unit standard
+deviation over the newest 50,000 steps. A run's result is the mean true return of the episodes that finished in the last
+tenth of its steps, from the stochastic policy as it trains.""",
+    grids=("loop",),
+)
 
 
-@dataclass(frozen=True)
-class Loop:
-    """Learned against true reward on three tasks, for the README's figure and table."""
-
-    envs: tuple[str, ...] = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
-    """Tasks; unhealthy termination is off, as in the paper."""
-    labels: tuple[int, ...] = (700,)
-    """Label budgets."""
-    steps: int = 1_000_000
-    """Environment steps of each run."""
-    seeds: int = 3
-    """Seeds 0, 1, ... of each arm."""
-    jobs: int = 2
-    """Runs at a time."""
-    runs: Path = Path("runs/loop")
-    """Where the runs are."""
-    report: bool = False
-    """Only rebuild table and figure from the committed data."""
-
-
-def main(ask: Loop) -> None:
-    """Run, write the raw data, report."""
-    if not ask.report:
-        outcomes: list[Outcome] = []
-        for env in ask.envs:
-            outcomes += run_comparison(
-                CompareConfig(
-                    env=env,
-                    labels=ask.labels,
-                    steps=ask.steps,
-                    seeds=ask.seeds,
-                    jobs=ask.jobs,
-                    tensorboard=False,
-                    out=ask.runs / env,
-                )
-            )
-        write_data(outcomes, ask.runs)
-    report(read_data())
-
-
-def write_data(outcomes: list[Outcome], runs: Path) -> None:
-    """Every seed's curve, and for each run what made it: commit, versions, seconds."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / "curves.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["task", "arm", "seed", "step", "true_return"])
-        for o in outcomes:
-            steps, returns = (np.asarray(part) for part in o.curve)
-            writer.writerows([o.task, o.arm, o.seed, int(s), f"{r:.6g}"] for s, r in zip(steps, returns, strict=True))
-    with (RESULTS / "runs.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        columns = ["task", "arm", "seed", "final_true_return", "seconds", "commit", *LIBRARIES, "command"]
-        writer.writerow(columns)
-        for o in outcomes:
-            folder = (
-                runs / o.task / f"{'true-reward' if o.arm == TRUE_REWARD else 'labels' + o.arm.split()[0]}-seed{o.seed}"
-            )
-            used = json.loads((folder / "versions.json").read_text())
-            made = [used["commit"], *(used.get(name, "") for name in LIBRARIES), "python -m benchmarks.loop"]
-            writer.writerow([o.task, o.arm, o.seed, f"{o.final:.6g}", f"{o.seconds:.0f}", *made])
-
-
-def read_data() -> list[Outcome]:
-    """The committed outcomes."""
-    with (RESULTS / "runs.csv").open(newline="") as file:
-        seconds = {(r["task"], r["arm"], r["seed"]): float(r["seconds"]) for r in csv.DictReader(file)}
-    curves: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
-    with (RESULTS / "curves.csv").open(newline="") as file:
-        for r in csv.DictReader(file):
-            curves.setdefault((r["task"], r["arm"], r["seed"]), []).append((float(r["step"]), float(r["true_return"])))
-    outcomes = []
-    for (task, arm, seed), points in curves.items():
-        steps, returns = np.array(points).T
-        outcomes.append(Outcome(task, arm, int(seed), (steps, returns), seconds[task, arm, seed]))
-    return outcomes
-
-
-def summary(outcomes: list[Outcome]) -> str:
-    """The table, how to read it, and each label budget's share of the true reward's result over all tasks."""
+def summary() -> str:
+    """The table, how to read it, and the answers' share of the true reward's result over all tasks."""
+    runs = question.outcomes(QUESTION)
     lines = [
-        result_table(results(outcomes)),
+        result_table(results(runs)),
         "",
-        f"True return over the last {FINAL_SHARE:.0%} of {max(o.curve[0][-1] for o in outcomes):,.0f} steps, from the "
+        f"True return over the last {FINAL_SHARE:.0%} of {max(o.curve[0][-1] for o in runs):,.0f} steps, from the "
         "policy as it trains; intervals are narrow for so few seeds (`prefrl.stats.bootstrap_interval`).",
     ]
-    tasks = list(dict.fromkeys(o.task for o in outcomes))
-    for arm in dict.fromkeys(o.arm for o in outcomes if o.arm != TRUE_REWARD):
+    tasks = list(dict.fromkeys(o.task for o in runs))
+    for arm in dict.fromkeys(o.arm for o in runs if o.arm != TRUE_REWARD):
         scores = []
         for task in tasks:
-            reference = interquartile_mean([o.final for o in outcomes if o.task == task and o.arm == TRUE_REWARD])
-            scores.append(np.array([o.final for o in outcomes if o.task == task and o.arm == arm]) / reference)
+            reference = interquartile_mean([o.final for o in runs if o.task == task and o.arm == TRUE_REWARD])
+            scores.append(np.array([o.final for o in runs if o.task == task and o.arm == arm]) / reference)
         middle = interquartile_mean(np.concatenate(scores))
         low, high = bootstrap_interval(scores, interquartile_mean, np.random.default_rng(0))
         lines.append(
@@ -126,14 +51,16 @@ def summary(outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def report(outcomes: list[Outcome]) -> None:
-    """Draw figure.png, and print the table; both are the README's as long as figure 2 has not been run."""
-    text = summary(outcomes)
-    learning_curves(panels(outcomes), RESULTS / "figure.png")
+def body(asked: Question) -> str:
+    """What was found, as the README of the benchmarks has it."""
+    return f"![True return by steps, task by task](results/{asked.name}/figure.png)\n\n{summary()}"
+
+
+def write_front() -> None:
+    """The table of the project's README, as long as figure 2 has not been run."""
     if not question.outcomes(figure2.QUESTION):
-        question.write_between(question.FRONT, "table", text)
-    print(text)
+        question.write_between(question.FRONT, "table", summary())
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Loop))
+    question.main(QUESTION, body=body, after=write_front)

@@ -4,11 +4,11 @@ from itertools import pairwise
 
 import torch
 
-from benchmarks import loop, speed_peer
+from benchmarks import loop, question, speed_peer
 
 
 def test_every_committed_run_is_whole():
-    outcomes = loop.read_data()
+    outcomes = question.outcomes(loop.QUESTION)
     assert len({o.task for o in outcomes}) == 3
     for arm in ("true reward", "700 labels"):
         for task in {o.task for o in outcomes}:

@@ -27,7 +27,7 @@ def between(path: Path, mark: str) -> str:
 
 def test_the_first_screen_is_figure_2_or_until_it_is_run_what_came_before_it():
     has_figure2 = bool(question.outcomes(figure2.QUESTION))
-    table = figure2.front() if has_figure2 else loop.summary(loop.read_data())
+    table = figure2.front() if has_figure2 else loop.summary()
     assert between(question.FRONT, "table") == table.strip()
     shown = between(question.FRONT, "figure")
     assert f"results/{'figure2' if has_figure2 else 'loop'}/figure.png" in shown
