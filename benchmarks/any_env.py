@@ -51,6 +51,7 @@ PACKAGES = (
     "vizdoom==1.3.2",
     "labmaze==1.0.6",
     "lxml==6.1.3",
+    "pandas==3.1.1",
     "pettingzoo==1.27.0",
     "pygame-ce==2.5.8",
 )
