@@ -216,7 +216,7 @@ def test_clearance_is_that_of_mujocos_geometry(name, links, signs, joints, bodie
 
 @pytest.mark.parametrize(
     ("above_floor", "x_velocity", "reward"),
-    [(0.0, 0.0, 1.0), (0.0, 0.5, 1.5), (0.0, 7.0, 2.0), (0.0, -7.0, 0.0), (0.025, 1.0, 1.5), (0.2, 1.0, 0.0)],
+    [(0.0, 0.0, 1.0), (0.0, 0.5, 1.5), (0.0, 7.0, 2.0), (0.0, -7.0, 0.0), (0.0125, 1.0, 1.5), (0.1, 1.0, 0.0)],
 )
 def test_a_cheetah_is_paid_for_standing_on_its_back_leg_not_for_flying_over_the_floor(above_floor, x_velocity, reward):
     env = make("HalfCheetahOneLeg").unwrapped
