@@ -3,12 +3,13 @@
 import csv
 import math
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import figure2, figure5, hacking, loop, question
+from benchmarks import figure2, figure5, hacking, loop, question, reward_fit
 from prefrl.batch import run_one
 from prefrl.compare import Outcome
 from prefrl.config import TrainConfig, arm_name
@@ -31,6 +32,13 @@ def test_the_first_screen_is_figure_2_or_until_it_is_run_what_came_before_it():
     assert between(question.FRONT, "table") == table.strip()
     shown = between(question.FRONT, "figure")
     assert f"results/{'figure2' if has_figure2 else 'loop'}/figure.png" in shown
+
+
+def test_the_table_of_the_rewards_fit_is_what_its_data_says_and_has_every_setting():
+    assert between(question.README, "reward_fit") == reward_fit.table()
+    with reward_fit.DATA.open(newline="") as file:
+        rows = [(r["task"], int(r["seed"]), int(r["answers"]), r["setting"]) for r in csv.DictReader(file)]
+    assert rows == list(product(reward_fit.TASKS, reward_fit.SEEDS, reward_fit.ANSWERS, reward_fit.SETTINGS))
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
