@@ -24,12 +24,12 @@ normalisation, untrained first steps (2 % of the million) and the scale of the r
 deviation over the newest 50,000 steps. A run's result is the mean true return of the episodes that finished in the last
 tenth of its steps, from the stochastic policy as it trains.
 
-This is the third set of runs from answers. The first, three seeds, reached 1.17, 1.44 and 1.15 of the true reward on the
-three tasks, which was luck of the seeds; the second, these five, 0.92, 1.13 and 0.70. The reward's fit was then chosen
-anew on seeds from 100 up (`benchmarks.reward_fit`), and the runs from answers were made again. The
-true-reward runs are still those of the second set: of seed 0, HalfCheetah and Walker2d made again, and Hopper as far as
-400,000 steps, came out the same to the last digit. HalfCheetah's first policy, narrower than its family's, was chosen for both arms on seeds 100 and 101 after the first
-runs had ended on their backs, half of either arm.""",
+This is the third set of runs from answers. The first, three seeds, reached 1.17, 1.44 and 1.15 of the true reward on
+the three tasks, which was luck of the seeds; the second, these five, 0.92, 1.13 and 0.70. The reward's fit was then
+chosen anew on seeds from 100 up (`benchmarks.reward_fit`), and the runs from answers were made again. The true-reward
+runs are still those of the second set: of seed 0, HalfCheetah and Walker2d made again, and Hopper as far as 400,000
+steps, came out the same to the last digit. HalfCheetah's first policy, narrower than its family's, was chosen for both
+arms on seeds 100 and 101 after the first runs had ended on their backs, half of either arm.""",
     grids=("loop",),
 )
 
