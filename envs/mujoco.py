@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -41,9 +41,8 @@ from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
 from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
 from gymnasium.utils import EzPickle
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from .geometry import CHEETAH_BACK_LEG, CHEETAH_WITHOUT_BACK_LEG, HOPPER_ABOVE_FOOT, Array, clearance
 
 HORIZONS = {
     "Reacher": 50,
@@ -387,54 +386,6 @@ class InvertedDoublePendulum(Task, InvertedDoublePendulumEnv):
     def poses(self, observations: Array) -> Array:
         """Cart position and angles (T, 3); see `Task.poses`."""
         return np.concatenate([observations[:, :1], np.arctan2(observations[:, 1:3], observations[:, 3:5])], axis=1)
-
-
-Link = tuple[tuple[float, float], tuple[tuple[float, float], ...], float]
-
-
-def _rod(x: float, z: float, tilt: float, half: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Both ends of a capsule's axis, from its middle, its tilt about y from the vertical and its half length."""
-    dx, dz = half * float(np.sin(tilt)), half * float(np.cos(tilt))
-    return (x + dx, z + dz), (x - dx, z - dz)
-
-
-HOPPER_ABOVE_FOOT: tuple[Link, ...] = (
-    ((0.0, 0.0), ((0.0, 0.2), (0.0, -0.2)), 0.05),
-    ((0.0, -0.2), ((0.0, 0.0), (0.0, -0.45)), 0.05),
-    ((0.0, -0.45), ((0.0, 0.0), (0.0, -0.5)), 0.04),
-)
-CHEETAH_WITHOUT_BACK_LEG: tuple[Link, ...] = (
-    ((0.0, 0.0), ((-0.5, 0.0), (0.5, 0.0), *_rod(0.6, 0.1, 0.87, 0.15)), 0.046),
-    ((0.5, 0.0), _rod(-0.07, -0.12, 0.52, 0.133), 0.046),
-    ((-0.14, -0.24), _rod(0.065, -0.09, -0.6, 0.106), 0.046),
-    ((0.13, -0.18), _rod(0.045, -0.07, -0.6, 0.07), 0.046),
-)
-CHEETAH_BACK_LEG: tuple[Link, ...] = (
-    ((0.0, 0.0), (), 0.0),
-    ((-0.5, 0.0), _rod(0.1, -0.13, -3.8, 0.145), 0.046),
-    ((0.16, -0.25), _rod(-0.14, -0.07, -2.03, 0.15), 0.046),
-    ((-0.28, -0.14), _rod(0.03, -0.097, -0.27, 0.094), 0.046),
-)
-"""Links from torso outwards, each (its joint in the link before, the ends of its capsules, their radius): metres along
-x and z of the link's own frame, from Gymnasium's hopper.xml and half_cheetah.xml; a test holds them against MuJoCo."""
-
-
-def clearance(height: Array, pitches: Iterable[Array], links: Iterable[Link]) -> Array:
-    """Height above the floor of the lowest point of a chain of links in the x-z plane, metres, (...).
-
-    Args:
-        height: of the first link's joint, (...).
-        pitches: angle of each link to the world about +y (nose down is positive), each (...).
-        links: the chain.
-    """
-    lowest = np.full_like(height, np.inf)
-    sin, cos = np.zeros_like(height), np.ones_like(height)
-    for pitch, ((x, z), ends, radius) in zip(pitches, links, strict=True):
-        height = height + z * cos - x * sin
-        sin, cos = np.sin(pitch), np.cos(pitch)
-        for x, z in ends:
-            lowest = np.minimum(lowest, height + z * cos - x * sin - radius)
-    return lowest
 
 
 class HopperBackflip(Task, HopperEnv):

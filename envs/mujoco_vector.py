@@ -16,6 +16,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from . import mujoco
+from .geometry import Array
 
 try:
     import envpool
@@ -25,7 +26,7 @@ except ImportError as missing:
     ) from missing
 
 
-class MujocoVectorEnv(VectorEnv[mujoco.Array, NDArray[np.float32], NDArray[Any]]):
+class MujocoVectorEnv(VectorEnv[Array, NDArray[np.float32], NDArray[Any]]):
     """Copies of one task.
 
     Spaces, reward, horizon and `info` are the single environment's. A step that truncates also resets
@@ -72,9 +73,7 @@ class MujocoVectorEnv(VectorEnv[mujoco.Array, NDArray[np.float32], NDArray[Any]]
         self._config = {"num_envs": num_envs, "num_threads": num_threads, "max_episode_steps": max_episode_steps}
         self._pool: Any = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[mujoco.Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Begin new episodes; observations (num_envs, d) and infos.
 
         Args:
@@ -106,7 +105,7 @@ class MujocoVectorEnv(VectorEnv[mujoco.Array, NDArray[np.float32], NDArray[Any]]
 
     def step(
         self, actions: NDArray[np.float32]
-    ) -> tuple[mujoco.Array, mujoco.Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    ) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One step everywhere: observations (num_envs, d), rewards, terminated, truncated (num_envs,) and infos.
 
         Raises:
@@ -133,7 +132,7 @@ class MujocoVectorEnv(VectorEnv[mujoco.Array, NDArray[np.float32], NDArray[Any]]
             self._pool.close()
             self._pool = None
 
-    def _begin(self, envs: NDArray[np.integer] | None = None) -> mujoco.Array:
+    def _begin(self, envs: NDArray[np.integer] | None = None) -> Array:
         """First observations of new episodes, in these environments or in all."""
         original, _ = self._pool.reset() if envs is None else self._pool.reset(envs.astype(np.int32))
         return self.task.observe(original)

@@ -14,7 +14,7 @@ import prefrl_envs
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
-from prefrl_envs import mujoco
+from prefrl_envs import geometry, mujoco
 
 TASKS = list(mujoco.HORIZONS)
 SEGMENT_STEPS = {"Reacher": 15, "InvertedPendulum": 15, "InvertedDoublePendulum": 15} | {
@@ -186,15 +186,15 @@ def test_reward_is_rl_teachers_on_gymnasiums_own_environment(name):
 @pytest.mark.parametrize(
     ("name", "links", "signs", "joints", "bodies"),
     [
-        ("Hopper", mujoco.HOPPER_ABOVE_FOOT, [1, -1, -1], [2, 3, 4], ["torso", "thigh", "leg"]),
+        ("Hopper", geometry.HOPPER_ABOVE_FOOT, [1, -1, -1], [2, 3, 4], ["torso", "thigh", "leg"]),
         (
             "HalfCheetah",
-            mujoco.CHEETAH_WITHOUT_BACK_LEG,
+            geometry.CHEETAH_WITHOUT_BACK_LEG,
             [1, 1, 1, 1],
             [2, 6, 7, 8],
             ["torso", "fthigh", "fshin", "ffoot"],
         ),
-        ("HalfCheetah", mujoco.CHEETAH_BACK_LEG, [1, 1, 1, 1], [2, 3, 4, 5], ["bthigh", "bshin", "bfoot"]),
+        ("HalfCheetah", geometry.CHEETAH_BACK_LEG, [1, 1, 1, 1], [2, 3, 4, 5], ["bthigh", "bshin", "bfoot"]),
     ],
 )
 def test_clearance_is_that_of_mujocos_geometry(name, links, signs, joints, bodies):
@@ -211,7 +211,7 @@ def test_clearance_is_that_of_mujocos_geometry(name, links, signs, joints, bodie
         lowest.append((data.geom_xpos[geoms, 2] - half * abs(data.geom_xmat[geoms, 8]) - radius).min())
     root = poses[:, 1] + (0.7 if name == "HalfCheetah" else 0.0)
     pitches = np.cumsum(poses[:, joints] * signs, axis=1).T
-    np.testing.assert_allclose(mujoco.clearance(root, pitches, links), lowest, atol=1e-9)
+    np.testing.assert_allclose(geometry.clearance(root, pitches, links), lowest, atol=1e-9)
 
 
 @pytest.mark.parametrize(
