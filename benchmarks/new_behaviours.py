@@ -10,6 +10,7 @@ is measured is not the proxy but what the simulator says of the trained policy: 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,9 @@ def main(ask: NewBehaviours) -> None:
             name = env.split("/")[1].removesuffix("-v0")
             film = film_policy(VideoConfig(run=folder, out=RESULTS / f"{name}.webp", seconds=6.0, camera="track"))
             assert film.stat().st_size < LARGEST, f"{film} is too large for the README"
-            if not (RESULTS / f"{name}-answers").exists():
-                write(read(folder), RESULTS / f"{name}-answers", "parquet")
+            answers = RESULTS / f"{name}-answers"
+            shutil.rmtree(answers, ignore_errors=True)  # of an earlier best seed
+            write(read(folder), answers, "parquet")
 
 
 def _folder(ask: NewBehaviours, env: str, seed: int) -> Path:
