@@ -16,12 +16,11 @@ QUESTION = Question(
 at all; one seed says nothing about which arm is better (figure 2 is for that).
 
 What does not learn: Ant, from either reward, which in half a million steps does little better than flap on the spot
-(the paper gives it 20 million). InvertedPendulum from answers,
-which the true reward solves in 80,000 steps: it falls within a second and lies for the rest of the episode, so that
-nearly every pair shows two poles that lie, told apart by hundredths of a degree (r-hat orders 0.7 of fresh pairs).
-InvertedDoublePendulum and Reacher are on their way from answers where the true reward has arrived. The runs from
-answers were all made again after the first ones had shown how weak the reward's fit was; the last table has
-what both gave.""",
+(the paper gives it 20 million). On their way from answers where the true reward has arrived or is ahead:
+InvertedDoublePendulum (r-hat orders 0.96 of fresh pairs right, but it has seen few poles that stand), Walker2d, and
+Reacher, whose policy stops improving early although its r-hat correlates at 0.96 with the true reward of an untrained
+policy's steps and at 0.93 with that of its own; on seed 100 the same settings end at -2.2. The pole of InvertedPendulum
+is held by 700 answers too.""",
     grids=("worlds",),
 )
 
