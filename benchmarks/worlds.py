@@ -19,8 +19,10 @@ What does not learn: Ant, from either reward, which in half a million steps does
 (the paper gives it 20 million). On their way from answers where the true reward has arrived or is ahead:
 InvertedDoublePendulum (r-hat orders 0.96 of fresh pairs right, but it has seen few poles that stand), Walker2d, and
 Reacher, whose policy stops improving early although its r-hat correlates at 0.96 with the true reward of an untrained
-policy's steps and at 0.93 with that of its own; on seed 100 the same settings end at -2.2. The pole of InvertedPendulum
-is held by 700 answers too.""",
+policy's steps and at 0.93 with that of its own; on seed 100 the same settings end at -2.2. InvertedPendulum from
+answers stays down here, though 300 answers held the pole in 200,000 steps on seeds 0 to 2 and 700 on seeds 100 and
+101: nine windows in ten show a pole that lies, 81 in 100 of the answers said that two of them are equal, and r-hat has
+learned one side only, that a pole which leans to the left is good and one which leans to the right lies.""",
     grids=("worlds",),
 )
 
