@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its parts load when they are used: scipy.stats alone takes a second
 from numpy.typing import NDArray
-from scipy import special, stats
 
 Array = NDArray[np.float64]
 SMOOTHED = 5  # phases that `parted` averages over: one phase's episodes say little
@@ -40,7 +40,11 @@ def accuracy(predicted: Array, mu: Array) -> float:
 
 def cross_entropy(predicted: Array, mu: Array) -> float:
     """Mean of -(mu log P + (1 - mu) log(1 - P)), in nats; NaN without answers."""
-    return float(-(special.xlogy(mu, predicted) + special.xlog1py(1 - mu, -predicted)).mean()) if len(mu) else math.nan
+    return (
+        float(-(scipy.special.xlogy(mu, predicted) + scipy.special.xlog1py(1 - mu, -predicted)).mean())
+        if len(mu)
+        else math.nan
+    )
 
 
 def cross_entropy_floor(mu: Array, noise_floor: float) -> float:
@@ -90,7 +94,7 @@ def reliability(predicted: Array, mu: Array, bins: int = 10) -> Reliability:
     edges = np.linspace(0.5, 1.0, bins + 1)
     if not len(sure):
         return Reliability(*np.zeros((3, 0)))
-    (count, confidence, correct), _, _ = stats.binned_statistic(
+    (count, confidence, correct), _, _ = scipy.stats.binned_statistic(
         sure, [np.ones_like(sure), sure, right], statistic="sum", bins=edges
     )
     full = count > 0
@@ -108,7 +112,7 @@ def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Spearman's: Pearson's of the ranks, ties sharing theirs; NaN where either is constant or not finite."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.nan
-    return correlation(stats.rankdata(a), stats.rankdata(b))
+    return correlation(scipy.stats.rankdata(a), scipy.stats.rankdata(b))
 
 
 def pearson_distance(a: Array, b: Array) -> float:

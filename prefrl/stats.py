@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from prefrl.preference import UserError
 
@@ -37,7 +37,7 @@ def interquartile_mean(x: ArrayLike, axis: int | None = None) -> float | NDArray
     if values.size == 0:
         raise UserError("an interquartile mean needs at least one value: got none.")
     lost = np.isnan(values).any(axis=axis)
-    result = np.where(lost, np.nan, stats.trim_mean(values, 0.25, axis=axis))
+    result = np.where(lost, np.nan, scipy.stats.trim_mean(values, 0.25, axis=axis))
     return float(result) if axis is None else result
 
 

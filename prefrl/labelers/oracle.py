@@ -13,9 +13,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import expit, logit, ndtri
 
 from prefrl.lookup import did_you_mean
 from prefrl.preference import Preference, Query, Segment, UserError
@@ -190,11 +189,11 @@ def calibrated_beta(gaps: Array, accuracy: float) -> float:
         return 0.0
 
     def excess(log_beta: float) -> float:
-        return float(expit(np.exp(np.minimum(log_beta + log_gaps, 50.0))).mean()) - accuracy
+        return float(scipy.special.expit(np.exp(np.minimum(log_beta + log_gaps, 50.0))).mean()) - accuracy
 
     # Were every gap as wide as the widest, log(logit / gap) would be the answer; likewise for the narrowest.
-    if_all_alike = math.log(logit(accuracy)) - log_gaps
-    return math.exp(brentq(excess, if_all_alike.min() - 1, if_all_alike.max() + 1))
+    if_all_alike = math.log(scipy.special.logit(accuracy)) - log_gaps
+    return math.exp(scipy.optimize.brentq(excess, if_all_alike.min() - 1, if_all_alike.max() + 1))
 
 
 class Oracle:
@@ -276,11 +275,11 @@ class Oracle:
                 beta[annotator == index] = self._beta(teacher, teacher.accuracy, reward_per_step)
 
         scaled_gap = np.multiply(beta, gap, out=np.zeros_like(gap), where=gap != 0)  # inf * 0 is a tie, not nan
-        mu = (draws[:, 1] < expit(scaled_gap)).astype(np.float64)
+        mu = (draws[:, 1] < scipy.special.expit(scaled_gap)).astype(np.float64)
         mu[ties_are_equal & (gap == 0)] = 0.5
         mu = np.where(draws[:, 2] < mistake, 1 - mu, mu)
         mu[alike] = 0.5
-        seconds = steps.max(axis=0) / steps_per_second + decision_s * np.exp(spread * ndtri(draws[:, 3]))
+        seconds = steps.max(axis=0) / steps_per_second + decision_s * np.exp(spread * scipy.special.ndtri(draws[:, 3]))
         return [
             Preference(query, None if skip_it else answer, self.teachers[who].name, time)
             for query, skip_it, answer, who, time in zip(
