@@ -18,10 +18,9 @@ import torch
 import tyro
 
 from benchmarks.question import HERE, README, markdown, write_between
-from prefrl import fit as fitting
 from prefrl.config import TrainConfig
 from prefrl.evaluate import agreement
-from prefrl.fit import Fit
+from prefrl.fit import L2_RANGE, Fit
 from prefrl.labelers import make_labeler
 from prefrl.measures import correlation
 from prefrl.preference import Preference
@@ -45,7 +44,7 @@ PRESET = {
     "batch": MUJOCO.batch,
     "initial_epochs": MUJOCO.initial_epochs,
     "l2": MUJOCO.l2,
-    "l2_most": fitting.L2_RANGE[1],
+    "l2_most": L2_RANGE[1],
 }
 BEFORE = "before: 3e-3, first L2 weight 1e-4, at most 0.01"
 SETTINGS: dict[str, Mapping[str, Any]] = {
@@ -101,10 +100,16 @@ def behave(task: str, seed: int) -> Behaviour:
 def judge(seen: Behaviour, seed: int, setting: Mapping[str, Any]) -> dict[str, float]:
     """Fit a new ensemble to the answers, and compare what it says of fresh pairs with the truth."""
     s, env = PRESET | dict(setting), seen.recorder
-    fitting.L2_RANGE = (fitting.L2_RANGE[0], s["l2_most"])  # the one setting that is no argument
     r_hat = RewardEnsemble(env.observation_space, env.action_space, generator=torch.Generator().manual_seed(seed))
-    rng = np.random.default_rng(seed)
-    fit = Fit(r_hat, rng, seen.segment_steps, learning_rate=s["reward_learning_rate"], batch=s["batch"], l2=s["l2"])
+    fit = Fit(
+        r_hat,
+        np.random.default_rng(seed),
+        seen.segment_steps,
+        learning_rate=s["reward_learning_rate"],
+        batch=s["batch"],
+        l2=s["l2"],
+        l2_range=(L2_RANGE[0], s["l2_most"]),
+    )
     fit.add(seen.answers)
     observations, actions, true = env.recent(STEPS * env.num_envs)
     fit.refit((observations, actions), (observations, actions), fit.epochs(s["initial_epochs"]), centre=True)

@@ -26,8 +26,7 @@ from prefrl.preference import Preference
 from prefrl.reward_model import RewardEnsemble
 
 L2_FACTOR = 1.02  # per gradient step; Ibarz et al. 2018 (A.3) use 1.001 over fifty times as many steps
-# Free to rise, the weight goes to 0.3 and more where most answers are hard to tell, and r-hat explains fresh pairs less
-# well than held to a tenth of that or a third (`python -m benchmarks.reward_fit`).
+# Held below 0.01, or left to rise to 0.3, r-hat explains fresh pairs less well (`python -m benchmarks.reward_fit`).
 L2_RANGE = (1e-7, 0.1)
 RATIO_RANGE = (1.1, 1.5)  # held-out over training loss (paper, section 2.2.3)
 SMOOTHING = 0.05  # of the running losses that the ratio is taken from
@@ -68,6 +67,7 @@ class Fit:
         l2: first penalty weight; 0 for none.
         max_answers: fit to this many newest answers; None for all.
         objective: "preference", or "target" for least squares on true segment returns (paper, section 3.3).
+        l2_range: least and most that the penalty weight is adapted to.
     """
 
     def __init__(
@@ -81,9 +81,10 @@ class Fit:
         l2: float = 1e-4,
         max_answers: int | None = None,
         objective: str = "preference",
+        l2_range: tuple[float, float] = L2_RANGE,
     ) -> None:
         self.r_hat, self.rng = r_hat, rng
-        self.noise_floor, self.batch, self.objective = noise_floor, batch, objective
+        self.noise_floor, self.batch, self.objective, self.l2_range = noise_floor, batch, objective, l2_range
         self.answers = Answers(r_hat, segment_steps, max_answers)
         self.adam = torch.optim.Adam(r_hat.parameters(), lr=learning_rate, fused=True)
         self.l2 = torch.full((r_hat.members,), float(l2), device=self.answers.device)
@@ -189,11 +190,14 @@ class Fit:
         before = torch.where(self._losses.isfinite(), self._losses, losses)
         seen = losses.isfinite()  # a small minibatch may leave nothing out
         self._losses = torch.where(seen, before * (1 - SMOOTHING) + losses * SMOOTHING, before)
-        self.l2 = adapted_l2(self.l2, self._losses[0], self._losses[1])
+        self.l2 = adapted_l2(self.l2, self._losses[0], self._losses[1], self.l2_range)
 
 
 def adapted_l2(
-    l2: Float[Tensor, " k"], train_loss: Float[Tensor, " k"], held_out_loss: Float[Tensor, " k"]
+    l2: Float[Tensor, " k"],
+    train_loss: Float[Tensor, " k"],
+    held_out_loss: Float[Tensor, " k"],
+    l2_range: tuple[float, float] = L2_RANGE,
 ) -> Float[Tensor, " k"]:
     """The next penalty weights: larger where held-out > 1.5 x training loss, smaller where < 1.1 x, else the same.
 
@@ -203,5 +207,5 @@ def adapted_l2(
     low, high = RATIO_RANGE
     ratio = held_out_loss / train_loss
     factor = torch.where(ratio > high, L2_FACTOR, torch.where(ratio < low, 1 / L2_FACTOR, 1.0))
-    least, most = L2_RANGE
+    least, most = l2_range
     return torch.where(l2 > 0, torch.minimum(l2 * factor, l2.clamp_min(most)).clamp_min(least), l2)
