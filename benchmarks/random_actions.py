@@ -39,12 +39,13 @@ def main() -> None:
         for file in sorted((HERE / "grids").glob("*.toml"))
         for job in read_grid(file)
     )
+    commit = versions()["commit"]  # before this writes its own results
     with (HERE / "results" / "random_actions.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["task", "true_return", "deviation", "episodes", "commit"])
         for task, env_kwargs in sorted(tasks):
             found = np.array(true_returns(task, env_kwargs))
-            row = [task, f"{found.mean():.6g}", f"{found.std():.4g}", len(found), versions()["commit"]]
+            row = [task, f"{found.mean():.6g}", f"{found.std():.4g}", len(found), commit]
             writer.writerow(row)
             print(*row)
 
