@@ -49,7 +49,8 @@ score is the share of the way from random actions (`python -m benchmarks.random_
 The paper's curves are digitised from its figure ([`paper_curves.csv`](paper_curves.csv)): means of five runs, without
 spread. Ours counts as inside where it lies within a tenth of what the panel's axis spans. The paper does not say how
 long its pendulums' episodes are, and their levels show that they are not ours: those two tasks are compared on the
-way from random actions to the true reward's end, and their curves are left out of the figure.""",
+way from random actions to the true reward's end, and their curves are left out of the figure. In the single
+pendulum's panel the true reward's curve goes on behind the others, and is taken to end at the highest of them.""",
     grids=("figure2",),
     figure=2,
     names={

@@ -59,7 +59,7 @@ class Question:
         figure: of the paper, to compare with; None for a question that it does not ask.
         names: our arm -> the paper's.
         unlike: tasks whose levels cannot be the paper's; they are compared on the way from the bottom of its panel to
-            where its reference arm ends.
+            where its reference arm ends (`paper_plateau`).
         claims: sentences about the runs, and whether each holds.
         banded: whether `--check` is about the paper's curves, not about the claims.
         ranked: whether the table of scores has the best arm first.
@@ -281,7 +281,7 @@ def beside_paper(question: Question, runs: Sequence[Outcome]) -> list[Compared]:
             ours = interquartile_mean([o.final for o in of_task if o.arm == arm])
             if task in unlike:
                 share = (ours - random[task]) / (interquartile_mean(anchor) - random[task])
-                ours = values.min() + share * (paper_end(panel[names[reference]], furthest) - values.min())
+                ours = values.min() + share * (paper_plateau(panel, names[reference], furthest) - values.min())
             at = max(np.max(o.curve[0]) for o in of_task if o.arm == arm)
             here = float(np.interp(at, steps, returns)) if steps[0] <= at <= steps[-1] else math.nan
             end = paper_end((steps, returns), furthest)
@@ -294,6 +294,12 @@ def paper_end(curve: Curve, furthest: float) -> float:
     steps, returns = (np.asarray(part) for part in curve)
     last = steps >= 0.95 * furthest
     return float(returns[last].mean() if last.any() else returns[-1])
+
+
+def paper_plateau(panel: Mapping[str, Curve], arm: str, furthest: float) -> float:
+    """Where a digitised curve ends; if its end lies hidden, the highest end of the curves that may hide it."""
+    hidden = np.max(panel[arm][0]) < 0.95 * furthest
+    return max(paper_end(curve, furthest) for name, curve in panel.items() if hidden or name == arm)
 
 
 def comparison_table(compared: Sequence[Compared]) -> str:

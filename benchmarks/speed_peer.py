@@ -1,6 +1,6 @@
 """Speed beside imitation 1.0.1, a library that learns from preferences too.
 
-    python -m benchmarks.speed_peer
+    python -m benchmarks.speed --only c d e
 
 Measured side by side on one torch thread each: `measure_training`, `measure_fitting`, `measure_scoring`. The peer runs
 in a virtual environment of its own (runs/peer/venv), which is made with the versions pinned in peer/requirements.txt.
@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from prefrl.config import TrainConfig
 from prefrl.evaluate import policy_return
@@ -35,12 +33,10 @@ from prefrl.queries import disagreement, select
 from prefrl.recorder import Recorder
 from prefrl.reward_model import RewardEnsemble
 from prefrl.run import train
-from prefrl.runlog import versions
 from prefrl.saved import load_run
 from prefrl.vector import make_vec_env
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "speed_peer.json"
 PEER = HERE / "peer" / "imitation_side.py"
 PINS = HERE / "peer" / "requirements.txt"
 VENV = Path("runs/peer/venv")
@@ -49,6 +45,7 @@ ENV = "HalfCheetah-v5"
 PEER_ENV = "HalfCheetah-v4"  # the newest that its Gymnasium has; observations, actions and reward are the same
 MEMBERS, SEGMENT_STEPS = 3, 50
 LABELS, PER_STEPS = 700, 100_000
+TUTORIAL_ITERATIONS, RECOMMENDED_ITERATIONS = 5, 60  # "num_iterations=5, # Set to 60 for better performance"
 
 
 class Peer:
@@ -86,13 +83,13 @@ class Peer:
         return json.loads(answer)
 
 
-def measure_training(pairs: int = 3, steps: int = 100_000, iterations: int = 5) -> dict[str, Any]:
+def measure_training(pairs: int, steps: int, iterations: int) -> dict[str, Any]:
     """The whole loop at each one's defaults: the same steps and members, and 700 labels for each 100,000 steps.
 
     Args:
         pairs: seeds that both train.
         steps: asked of both.
-        iterations: of the peer; its tutorial has 5, and says that 60 perform better.
+        iterations: of the peer.
 
     Returns:
         `ratio`: the peer's wall seconds over ours, median over seeds; `rows`: for each seed and side, seconds, steps
@@ -283,36 +280,3 @@ def _in_turn(turn: int, ours: Callable[[], Any], theirs: Callable[[], Any]) -> t
         return first, theirs()
     second = theirs()
     return ours(), second
-
-
-@dataclass(frozen=True)
-class SpeedPeer:
-    """Training, fitting and scoring, both sides by turns."""
-
-    pairs: int = 3
-    """Seeds that both train."""
-    rounds: int = 5
-    """Rounds of fitting and of scoring."""
-
-
-def main(ask: SpeedPeer) -> None:
-    """Measure, print, and write the raw numbers."""
-    result: dict[str, Any] = {"command": "python -m benchmarks.speed_peer", "versions": versions()}
-    result["scoring"] = measure_scoring(ask.rounds)
-    print(f"scoring: {result['scoring']['ratio']:.1f} times the peer's rate", flush=True)
-    result["fitting"] = measure_fitting(ask.rounds)
-    print(
-        f"fitting: {result['fitting']['ratio']:.1f} times the peer's rate, {result['fitting']['share']:.0%} of that of "
-        "plain matrix products",
-        flush=True,
-    )
-    result["training"] = measure_training(ask.pairs)
-    print(
-        f"training: {result['training']['ratio']:.1f} times faster than the peer; true return "
-        + ", ".join(f"{value:,.0f} ({side})" for side, value in result["training"]["median_true_return"].items())
-    )
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main(tyro.cli(SpeedPeer))

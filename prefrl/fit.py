@@ -162,9 +162,9 @@ class Fit:
             losses = ((left - target_left).square() + (right - target_right).square()) / 2
         counts = batch.counts.T
         loss = (losses * counts).sum(1) / counts.sum(1).clamp_min(1.0)
-        total = (loss + self.l2 * self.r_hat.network.penalty()).sum()
         self.adam.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        self.r_hat.network.decay(self.l2)
         self.adam.step()
         with torch.no_grad():
             held = counts == 0

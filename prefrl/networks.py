@@ -52,9 +52,15 @@ class MLPs(nn.Module):
         reward: Tensor = (features * weight[:, None]).sum(-1) + bias * steps
         return reward
 
-    def penalty(self) -> Float[Tensor, " k"]:
-        """Sum of squared weights of each member, biases left out."""
-        return torch.stack([w.square().sum((1, 2)) for w in self.weights]).sum(0)
+    @torch.no_grad()
+    def decay(self, l2: Float[Tensor, " k"]) -> None:
+        """Add to the weights' gradients that of each member's `l2` times its sum of squared weights, biases left out.
+
+        One call a layer, where autograd takes ten.
+        """
+        for weight in self.weights:
+            assert weight.grad is not None
+            weight.grad.addcmul_(weight, l2.view(-1, 1, 1), value=2)
 
     @torch.no_grad()
     def absorb(self, shift: Float[Tensor, " d"], scale: Float[Tensor, " d"]) -> None:
@@ -120,11 +126,15 @@ class CNNs(nn.Module):
         """The reward that the last layer makes of the features, or their sum of the features summed over `steps`."""
         return self.top.head(features, steps)
 
-    def penalty(self) -> Float[Tensor, " k"]:
-        """Sum of squared weights of each member, biases and batch norm left out."""
-        convolutions = [layer for layer in self.convolutions if isinstance(layer, nn.Conv2d)]
-        squares = [layer.weight.square().sum((1, 2, 3)).view(self.members, -1).sum(1) for layer in convolutions]
-        return torch.stack(squares).sum(0) + self.top.penalty()
+    @torch.no_grad()
+    def decay(self, l2: Float[Tensor, " k"]) -> None:
+        """Add that of each member's `l2` times its sum of squared weights, biases and batch norm left out."""
+        for layer in self.convolutions:
+            if isinstance(layer, nn.Conv2d):
+                assert layer.weight.grad is not None
+                of_filters = l2.repeat_interleave(layer.out_channels // self.members)
+                layer.weight.grad.addcmul_(layer.weight, of_filters.view(-1, 1, 1, 1), value=2)
+        self.top.decay(l2)
 
 
 class Dropout(nn.Module):

@@ -131,6 +131,11 @@ def test_tasks_of_other_levels_are_compared_on_the_way_to_the_true_rewards_end()
     low = question.random_returns()[PENDULUM]
     runs = [made_up(PENDULUM, arm, low + 100, last=2e5) for arm in ("true reward", "700 labels")]
     rows = {row.arm: row for row in question.beside_paper(figure2.QUESTION, runs)}
+    paper = question.paper_curves(2)["InvertedPendulum"]
+    assert paper["true reward"][0][-1] < 0.2 * 2e6  # it goes on behind the others, the highest of which ends at 1,374
+    assert rows["700 labels"].ours == pytest.approx(1374, rel=0.01)
+    double = [made_up("prefrl/InvertedDoublePendulum-v0", arm, 9000.0) for arm in ("true reward", "700 labels")]
+    rows = {row.arm: row for row in question.beside_paper(figure2.QUESTION, double)}
     assert rows["700 labels"].ours == pytest.approx(rows["true reward"].end)
     assert question.beside_paper(figure2.QUESTION, runs[1:]) == []  # nothing to scale it by
 

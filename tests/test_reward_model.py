@@ -76,19 +76,21 @@ def test_members_are_separate_networks_in_output_and_gradient() -> None:
     assert [tuple(w.shape[1:]) for w in mlps.weights] == [(7, 64), (64, 64), (64, 1)]
     x = torch.randn(50, 7, generator=torch.Generator().manual_seed(1))
     coefficients = torch.randn(4, 50, generator=torch.Generator().manual_seed(2))
+    penalty = torch.tensor([0.0, 0.1, 0.2, 0.3])
     (r_hat(x) * coefficients).sum().backward()
+    mlps.decay(penalty)
     for member, network in enumerate(separate(mlps)):
         output = network(x).squeeze(-1)
         torch.testing.assert_close(r_hat(x)[member], output)
         hidden = network[:-1](x)
         torch.testing.assert_close(r_hat.hidden_features(x)[member], hidden)
-        (output * coefficients[member]).sum().backward()
         linears = [layer for layer in network if isinstance(layer, nn.Linear)]
+        squares = sum(linear.weight.square().sum() for linear in linears)
+        ((output * coefficients[member]).sum() + penalty[member] * squares).backward()
         for weight, bias, linear in zip(mlps.weights, mlps.biases, linears, strict=True):
             assert linear.weight.grad is not None
             torch.testing.assert_close(weight.grad[member].T, linear.weight.grad)
             torch.testing.assert_close(bias.grad[member, 0], linear.bias.grad)
-        torch.testing.assert_close(mlps.penalty()[member], sum(layer.weight.square().sum() for layer in linears))
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["frozen", "fitting"])
@@ -129,19 +131,22 @@ def test_convolutional_members_are_separate_networks_in_output_and_gradient(
         assert [x.stride[0] for x in layers if isinstance(x, nn.Conv2d)] == [3, 2, 1, 1]
         copies.append(nn.Sequential(*layers, nn.Flatten(), separate(cnns.top)[member]).train(training))
     together = cnns.head(cnns.features(x))
+    penalty = torch.tensor([0.0, 0.1, 0.2])
     (together * coefficients).sum().backward()
-    first = cnns.convolutions[0]
-    assert isinstance(first, nn.Conv2d)
-    assert first.weight.grad is not None
+    cnns.decay(penalty)
+    convolutions = [layer for layer in cnns.convolutions if isinstance(layer, nn.Conv2d)]
     for member, network in enumerate(copies):
         output = network(x).squeeze(-1)
         torch.testing.assert_close(together[member], output, rtol=1e-4, atol=1e-5)
-        (output * coefficients[member]).sum().backward()
-        gradient = first.weight.grad[16 * member : 16 * member + 16]
-        torch.testing.assert_close(gradient, network[0].weight.grad, rtol=1e-3, atol=1e-4)
-        weights = [layer.weight for layer in network if isinstance(layer, nn.Conv2d)]
-        weights += [layer.weight for layer in network[-1] if isinstance(layer, nn.Linear)]
-        torch.testing.assert_close(cnns.penalty()[member], sum(w.square().sum() for w in weights))
+        copied = [layer for layer in network if isinstance(layer, nn.Conv2d)]
+        linears = [layer for layer in network[-1] if isinstance(layer, nn.Linear)]
+        squares = sum(layer.weight.square().sum() for layer in copied + linears)
+        ((output * coefficients[member]).sum() + penalty[member] * squares).backward()
+        for layer, copy in zip(convolutions, copied, strict=True):
+            gradient = layer.weight.grad[16 * member : 16 * member + 16]
+            torch.testing.assert_close(gradient, copy.weight.grad, rtol=1e-3, atol=1e-4)
+        for weight, linear in zip(cnns.top.weights, linears, strict=True):
+            torch.testing.assert_close(weight.grad[member].T, linear.weight.grad, rtol=1e-3, atol=1e-4)
 
 
 def test_half_precision_hardly_changes_a_convolutional_reward(monkeypatch: pytest.MonkeyPatch) -> None:
