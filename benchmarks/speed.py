@@ -112,7 +112,7 @@ def median_ratio(rows: list[list[dict[str, Any]]], over: int, under: int, key: s
 
 def loop_and_memory(quick: bool) -> dict[str, Goal]:
     """`train` over stable-baselines3's PPO alone, and over `baseline`, at the same steps and settings: a and g."""
-    steps, pairs = (100_000, 2) if quick else (1_000_000, 3)
+    steps, pairs = (60_000, 2) if quick else (1_000_000, 3)
     labels = LABELS_OF_A_MILLION * steps // 1_000_000
     phases = PHASES_OF_A_MILLION * steps // 1_000_000  # one fit and one choice for as many steps as in a million
 
@@ -145,7 +145,7 @@ def loop_and_memory(quick: bool) -> dict[str, Goal]:
 
 def defaults(quick: bool) -> dict[str, Goal]:
     """b: our environments and settings over stable-baselines3's own."""
-    steps = 40_000 if quick else 1_000_000
+    steps = 20_000 if quick else 1_000_000
     steps = steps // 2048 * 2048
     rows = in_turns(
         1,
@@ -158,7 +158,7 @@ def defaults(quick: bool) -> dict[str, Goal]:
 
 def beside_the_peer(quick: bool) -> dict[str, Goal]:
     """c, d and e: the library imitation, at the settings its documentation recommends."""
-    steps = 10_000 if quick else 100_000
+    steps = 8_000 if quick else 100_000
     iterations = speed_peer.RECOMMENDED_ITERATIONS * steps // 100_000  # as many steps in each, in a short run as well
     recommended = speed_peer.measure_training(1, steps, iterations)
     fitting = speed_peer.measure_fitting(2 if quick else 5)
