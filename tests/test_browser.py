@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -225,6 +226,21 @@ def test_the_page_fits_its_screen_and_can_be_read(tmp_path: Path, device: str) -
         assert complaints == []
         with Store(store_of(folder)) as store:
             assert [answer.mu for answer in store.given()] == [0.0]
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["side by side", "one above the other"])
+def test_every_key_that_a_button_shows_presses_that_button(tmp_path: Path, size: tuple[int, int]) -> None:
+    folder = make_run(tmp_path / "run", "CartPole-v1", make_queries("CartPole-v1", 4, 8))
+    keys = {"←": "ArrowLeft", "→": "ArrowRight", "↑": "ArrowUp", "↓": "ArrowDown"}
+    answers: dict[str, float | None] = {"left": 1.0, "right": 0.0, "equal": 0.5, "cannot tell": None}
+    viewport = dict(zip(("width", "height"), size, strict=True))
+    with label(folder) as url, browser(url, "Kim", viewport=viewport) as (page, _), Store(store_of(folder)) as store:
+        for count, (answer, mu) in enumerate(answers.items(), 1):
+            shown(page)
+            (hint,) = page.locator(f'[data-answer="{answer}"] kbd:visible').all_inner_texts()
+            page.keyboard.press(keys.get(hint, hint.lower()))
+            until(page, f"mine === {count} && !outbox.length")
+            assert Counter(given.mu for given in store.given())[mu] == 1, hint
 
 
 CONTRAST = """selector => {
