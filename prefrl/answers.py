@@ -85,7 +85,6 @@ class Answers:
         self._counts = self._newest(counts.astype(np.float32), self._counts)
         true = np.array([[p.query.left.rewards.sum(), p.query.right.rewards.sum()] for p in decided], np.float32)
         self._true_returns = self._newest(true, self._true_returns)
-        self._true_std = self._true_returns.std(correction=0).clamp_min(1e-8)
 
     def keep(self, places: NDArray[np.bool_]) -> None:
         """Forget all answers but those at these places, (N,)."""
@@ -95,7 +94,6 @@ class Answers:
         self._packed = [packed for packed, kept in zip(self._packed, places, strict=False) if kept]
         self._mask, self._mu, self._counts = self._mask[chosen], self._mu[chosen], self._counts[chosen]
         self._true_returns = self._true_returns[chosen]
-        self._true_std = self._true_returns.std(correction=0).clamp_min(1e-8)
 
     def batch(self, index: NDArray[np.integer]) -> Minibatch:
         """The answers at these places."""
@@ -106,7 +104,7 @@ class Answers:
             pixels = b"".join(zlib.decompress(self._packed[i]) for i in index)
             images = np.frombuffer(pixels, np.uint8).reshape(len(index), 2, self.segment_steps, *self._image_shape)
             inputs = torch.from_numpy(images.copy()).to(self.device)
-        true = self._true_returns[place] / self._true_std
+        true = self._true_returns[place] / self._true_returns.std(correction=0).clamp_min(1e-8)
         return Minibatch(inputs, self._mask[place], self._mu[place], self._counts[place], true)
 
     def _newest(self, new: Tensor | NDArray[np.float32], old: Tensor | None) -> Tensor:

@@ -187,6 +187,14 @@ def test_only_the_newest_answers_are_fitted() -> None:
     assert (weights(r_hat)[:, 2:4] != 0).any(0).all()
 
 
+def test_the_only_answer_may_be_taken_back() -> None:
+    fit = make_fit(linear(4, members=2))
+    given = answer(unit(0, 4), [[0.0] * 4])
+    fit.add([given])
+    assert fit.forget([(given.query.key, given.labeler)]) == 1
+    assert fit.run(5).updates == 0
+
+
 def test_the_penalty_shrinks_weights_and_spares_biases() -> None:
     nothing_to_learn = [answer([[1.0, 1.0]], [[1.0, 1.0]], 0.5)] * 4
     for l2, shrinks in ((0.1, True), (0.0, False)):
