@@ -45,7 +45,7 @@ class BaselineConfig:
     reward_window: int = 50_000
     """Newest steps over which the reward given to the learner has zero mean and standard deviation `reward_std`."""
     reward_std: float | None = None
-    """Standard deviation of the reward given to the learner. Default: by family (1; Atari 0.05)."""
+    """Standard deviation of the reward given to the learner. Default: by family (MuJoCo 0.1, Atari 0.05, else 1)."""
     clip_reward: bool | None = None
     """Clip the true reward to [-1, 1] before it is scaled. Default: the environment's metadata["clip_reward"]."""
     device: str = "auto"

@@ -353,7 +353,7 @@ def test_presets_suit_their_learners(family: str) -> None:
         assert "n_steps" in settings
         size = settings.get("batch_size")
         assert size is None or settings["n_steps"] * preset.n_envs % size == 0  # no minibatch is cut short
-    assert preset.reward_std == (0.05 if family == "pixels" else 1.0)  # paper, A.1 and A.2
+    assert preset.reward_std == {"mujoco": 0.1, "classic": 1.0, "pixels": 0.05}[family]  # Atari's is the paper's, A.2
 
 
 @pytest.mark.parametrize(
