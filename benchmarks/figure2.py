@@ -42,9 +42,10 @@ QUESTION = Question(
     name="figure2",
     title="Figure 2: do 350, 700 and 1,400 answers do as well as the true reward on MuJoCo?",
     about="""The paper's eight tasks as `prefrl/...-v0`, PPO in place of TRPO, an exact oracle, 2 million steps and
-five seeds: a tenth of the paper's steps (InvertedPendulum 200,000, a tenth of its 2 million too). A run's result is
-the mean true return of the episodes that finished in the last tenth of its steps, from the policy as it trains; a
-score is the share of the way from random actions (`python -m benchmarks.random_actions`) to the true reward's result.
+five seeds: a tenth of the paper's steps. The pendulums train for 200,000: a tenth for the single one, a hundredth for
+the double one. A run's result is the mean true return of the episodes that finished in the last tenth of its steps,
+from the policy as it trains; a score is the share of the way from random actions (`python -m
+benchmarks.random_actions`) to the true reward's result.
 
 The paper's curves are digitised from its figure ([`paper_curves.csv`](paper_curves.csv)): means of five runs, without
 spread. Ours counts as inside where it lies within a tenth of what the panel's axis spans. The paper does not say how
@@ -70,8 +71,8 @@ def front() -> str:
     runs = question.outcomes(QUESTION)
     tasks = len({o.task for o in runs})
     about = (
-        f"Final true returns on {tasks} of the paper's MuJoCo tasks after a tenth of its steps, from 0, random "
-        "actions, to 1, the true reward's result: interquartile mean of all runs, 95 % bootstrap interval. "
+        f"Final true returns on {tasks} of the paper's MuJoCo tasks after at most a tenth of its steps, from 0, "
+        "random actions, to 1, the true reward's result: interquartile mean of all runs, 95 % bootstrap interval. "
         f"{question.missing(QUESTION)}"
     )
     return f"{question.leaderboard(runs, TRUE_REWARD)}\n\n{about.strip()}"

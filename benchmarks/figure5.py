@@ -26,7 +26,7 @@ def claims(runs: Sequence[Outcome]) -> list[tuple[str, bool]]:
 QUESTION = Question(
     name="figure5",
     title="Figure 5: what is each part of the method worth?",
-    about="""700 labels, a million steps (InvertedPendulum 100,000), three seeds. Each arm is a switch of the one
+    about="""700 labels, a million steps (pendulums 200,000), three seeds. Each arm is a switch of the one
 loop: random queries (`strategy=uniform`), no ensemble (`members=1`, and so random queries too), no online queries
 (all labels are asked about the untrained policy, `initial_labels=1`), no regularisation (`l2=0`), no segments
 (`segment_steps=1`, as many labels), target (`objective=target`: least squares on the true returns of the same
