@@ -1,4 +1,4 @@
-"""Which settings of the learner? Tried one at a time, for the true and for the learned reward alike.
+"""Which settings of the learner? Tried for the true and for the learned reward alike.
 
 prefrl sweep benchmarks/grids/tuning.toml
 python -m benchmarks.tuning
@@ -6,19 +6,41 @@ python -m benchmarks.tuning
 
 from __future__ import annotations
 
+import numpy as np
+
 from benchmarks import question
 from benchmarks.question import Question
 
 QUESTION = Question(
     name="tuning",
     title="Which settings of the learner?",
-    about="""Both kinds of reward with each setting, on seeds 100 and 101, which are reported nowhere else; half a
-million steps. The settings that `prefrl.presets` has are chosen for both together, so that neither gets the better
-ones.""",
+    about="""Both kinds of reward with each setting, half a million steps (the pendulums 100,000 and 200,000), on seeds
+100 and 101, which are reported nowhere else. `prefrl.presets` has, for each task, the setting that does best for both
+rewards together, so that neither gets the better ones. A single run says little: two seeds of one setting differ by
+as much as most settings do.""",
     grids=("tuning",),
-    reference="true reward, preset",
-    ranked=True,
 )
 
+
+def body(asked: Question) -> str:
+    """Each setting's results: a column for each task, true reward / 700 labels, means over the seeds."""
+    runs = question.outcomes(asked)
+    tasks = list(dict.fromkeys(o.task for o in runs))
+    table = [("setting", *(question.panel_of(task) for task in tasks))]
+    for setting in dict.fromkeys(o.arm.partition(", ")[2] for o in runs):
+        cells = []
+        for task in tasks:
+            finals = [
+                [o.final for o in runs if (o.task, o.arm) == (task, f"{reward}, {setting}")]
+                for reward in ("true reward", "700 labels")
+            ]
+            seeds = f" ({len(finals[0])})" if len(finals[0]) > 1 else ""
+            said = " / ".join(f"{np.mean(of_reward):z,.4g}" if of_reward else "-" for of_reward in finals)
+            cells.append(f"{said}{seeds}" if any(finals) else "")
+        table.append((setting, *cells))
+    about = "Final true return from the true reward / from 700 answers; in brackets the seeds, where there are several."
+    return f"{about}\n\n{question.markdown(table, text=1)}"
+
+
 if __name__ == "__main__":
-    question.main(QUESTION)
+    question.main(QUESTION, body)
