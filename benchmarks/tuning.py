@@ -19,6 +19,7 @@ QUESTION = Question(
 rewards together, so that neither gets the better ones. A single run says little: two seeds of one setting differ by
 as much as most settings do.""",
     grids=("tuning",),
+    reference="true reward, first preset",
 )
 
 
