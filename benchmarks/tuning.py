@@ -10,6 +10,22 @@ import numpy as np
 
 from benchmarks import question
 from benchmarks.question import Question
+from prefrl.compare import panels
+from prefrl.plots import learning_curves
+from prefrl.stats import Curve
+
+FIRST = "first preset"
+CHOSEN = {
+    "Walker2d": "narrow first policy",
+    "Hopper": "small minibatches",
+    "Swimmer": "small minibatches",
+    "Ant": "very narrow first policy",
+    "Reacher": "small minibatches, discount 0.99",
+    "HalfCheetah": FIRST,
+    "InvertedDoublePendulum": FIRST,
+    "InvertedPendulum": FIRST,
+}
+"""What `prefrl.presets` has since, for each task."""
 
 QUESTION = Question(
     name="tuning",
@@ -19,8 +35,21 @@ QUESTION = Question(
 rewards together, so that neither gets the better ones. A single run says little: two seeds of one setting differ by
 as much as most settings do.""",
     grids=("tuning",),
-    reference="true reward, first preset",
+    reference=f"true reward, {FIRST}",
 )
+
+
+def draw(asked: Question) -> None:
+    """Both rewards with the first preset, and with what was chosen where that is another setting."""
+    shown: dict[str, dict[str, list[Curve]]] = {}
+    for task, arms in panels(question.outcomes(asked)).items():
+        name = question.panel_of(task)
+        chosen = CHOSEN[name]
+        for reward in ("true reward", "700 labels"):
+            for setting, words in ((FIRST, FIRST), (chosen, "chosen"))[: 1 + (chosen != FIRST)]:
+                if f"{reward}, {setting}" in arms:
+                    shown.setdefault(name, {})[f"{reward}, {words}"] = arms[f"{reward}, {setting}"]
+    learning_curves(shown, asked.folder / "figure.png")
 
 
 def body(asked: Question) -> str:
@@ -40,8 +69,9 @@ def body(asked: Question) -> str:
             cells.append(f"{said}{seeds}" if any(finals) else "")
         table.append((setting, *cells))
     about = "Final true return from the true reward / from 700 answers; in brackets the seeds, where there are several."
-    return f"{about}\n\n{question.markdown(table, text=1)}"
+    figure = f"![True return by steps, first preset and what was chosen](results/{asked.name}/figure.png)"
+    return f"{figure}\n\n{about}\n\n{question.markdown(table, text=1)}"
 
 
 if __name__ == "__main__":
-    question.main(QUESTION, body)
+    question.main(QUESTION, body, draw)

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import figure2, figure5, hacking, loop, question, reward_fit
+from benchmarks import figure2, figure5, hacking, loop, question, reward_fit, tuning
 from prefrl.batch import run_one
 from prefrl.compare import Outcome
 from prefrl.config import TrainConfig, arm_name
@@ -265,3 +266,12 @@ def test_a_page_without_room_for_the_question_is_explained(tmp_path):
     with pytest.raises(UserError, match="two are needed"):
         question.write_between(page, "figure2", "text")
     assert page.read_text() == "nothing here"
+
+
+def test_the_presets_are_what_the_tuning_chose(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    planned = tuning.QUESTION.planned()
+    for task in dict.fromkeys(task for task, _, _ in planned):
+        config = planned[task, f"700 labels, {tuning.CHOSEN[question.panel_of(task)]}", 100][0].config
+        preset, asked = resolve(replace(config, set=(), reward_std=None)), resolve(config)
+        assert (sorted(preset.set), preset.reward_std) == (sorted(asked.set), asked.reward_std)
