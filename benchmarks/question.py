@@ -55,7 +55,7 @@ class Question:
         about: protocol and caveats, in Markdown.
         grids: names of its grid files.
         reference: the arm whose result is the 1 of every score; random actions are the 0.
-        measures: columns of metrics.csv that are kept besides the true return.
+        measures: columns of metrics.csv and timing.csv that are kept besides the true return.
         figure: of the paper, to compare with; None for a question that it does not ask.
         names: our arm -> the paper's.
         unlike: tasks whose levels cannot be the paper's; they are compared on the way from the bottom of its panel to
@@ -106,7 +106,7 @@ def gather(question: Question) -> int:
         outcome, used, table = (
             read_outcome(folder),
             json.loads((folder / "versions.json").read_text()),
-            read_table(folder / "metrics.csv"),
+            read_table(folder / "metrics.csv") | read_table(folder / "timing.csv"),
         )
         named = {"task": key[0], "arm": key[1], "seed": str(key[2])}
         made = {name: str(used.get(name, "")) for name in ("commit", *LIBRARIES)}
@@ -413,7 +413,7 @@ def section(question: Question, body: str) -> str:
 def main(
     question: Question,
     body: Callable[[Question], str] = report,
-    figure: Callable[[Question], None] = draw,
+    figure: Callable[[Question], None] | None = draw,
     after: Callable[[], None] | None = None,
 ) -> None:
     """The command of a question.
@@ -421,7 +421,7 @@ def main(
     Args:
         question: which.
         body: what was found, in Markdown.
-        figure: draws it.
+        figure: draws it; None for nothing to see.
         after: what else is rewritten.
     """
     ask = tyro.cli(Ask, prog=f"python -m benchmarks.{question.name}", description=question.title)
@@ -433,7 +433,7 @@ def main(
         if ask.gather:
             print(f"{gather(question)} finished runs taken in.")
         found = bool(outcomes(question))
-        if found:
+        if found and figure:
             figure(question)
         text = section(question, body(question) if found else "")
         write_between(README, question.name, text)

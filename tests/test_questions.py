@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import figure2, figure5, hacking, loop, question, reward_fit, tuning
+from benchmarks import figure2, figure3_smoke, figure5, hacking, loop, question, reward_fit, tuning
 from prefrl.batch import run_one
 from prefrl.compare import Outcome
-from prefrl.config import TrainConfig, arm_name
+from prefrl.config import BaselineConfig, TrainConfig, arm_name
+from prefrl.fit import Fit
 from prefrl.preference import UserError
 from prefrl.resolve import resolve
 from prefrl.run import train
@@ -52,9 +53,10 @@ def test_a_question_has_its_grid_and_its_part_of_the_page_says_what_its_data_say
     found = question.outcomes(asked)
     body = getattr(module, "body", question.report)(asked) if found else ""
     assert between(question.README, name) == question.section(asked, body).strip()
-    if found:
+    draw = getattr(module, "draw", question.draw)
+    if found and draw:
         committed = (asked.folder / "figure.png").read_bytes()
-        getattr(module, "draw", question.draw)(asked)
+        draw(asked)
         assert (asked.folder / "figure.png").read_bytes() == committed
 
 
@@ -67,6 +69,15 @@ def test_every_arm_can_be_run_as_asked_and_what_random_actions_are_worth_is_know
         if arm not in seen and not getattr(job.config, "reward_from", None):  # that is there once another run is
             seen.add(arm)
             assert resolve(job.config).steps == job.config.steps
+
+
+def test_the_updates_that_figure_3_is_priced_by_are_those_that_a_run_makes(tmp_path, monkeypatch):
+    made, run = [], Fit.run
+    monkeypatch.setattr(Fit, "run", lambda fit, updates: made.append(updates) or run(fit, updates))
+    config = TrainConfig(env="CartPole-v1", labels=60, steps=3000, set=("n_steps=64",))
+    train(replace(config, out=tmp_path / "run", tensorboard=False), quiet=True)
+    assert sum(made) == figure3_smoke.fit_updates(config) > 0
+    assert figure3_smoke.fit_updates(BaselineConfig(env="CartPole-v1", steps=3000)) == 0
 
 
 def test_an_arm_of_an_ablation_differs_from_the_original_by_its_switch():
