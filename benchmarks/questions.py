@@ -1,5 +1,6 @@
 """Which questions are worth asking? Every strategy, under equal labels and steps.
 
+prefrl sweep benchmarks/grids/baselines.toml
 prefrl sweep benchmarks/grids/questions.toml
 python -m benchmarks.questions
 """
@@ -15,7 +16,7 @@ QUESTION = Question(
     about="""350 answers on three tasks, a million steps, three seeds; ten candidates for each question asked,
 whatever the strategy. Expect small differences: intervals that overlap say that these runs do not tell two strategies
 apart, and the paper itself finds that asking where the ensemble disagrees harms on some tasks.""",
-    grids=("questions",),
+    grids=("baselines", "questions"),
     ranked=True,
 )
 

@@ -1,5 +1,6 @@
 """What becomes of wrong answers? B-Pref's six teachers, and teachers that are right 95 to 70 times in a hundred.
 
+prefrl sweep benchmarks/grids/baselines.toml
 prefrl sweep benchmarks/grids/teachers.toml
 python -m benchmarks.teachers
 """
@@ -18,7 +19,7 @@ tenth of them; skip, of pairs where neither does well; equal, where they are clo
 clip best. The others are right 95, 90, 80 and 70 times in a hundred, wrong more often the closer the two clips are. A
 true return sums hundreds of small rewards in one task and a few large ones in another, so what "stochastic" means
 differs from task to task, and what "90 % right" means does not.""",
-    grids=("teachers",),
+    grids=("baselines", "teachers"),
 )
 
 if __name__ == "__main__":
