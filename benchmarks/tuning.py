@@ -6,11 +6,13 @@ python -m benchmarks.tuning
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from benchmarks import question
 from benchmarks.question import Question
-from prefrl.compare import panels
+from prefrl.compare import Outcome, panels
 from prefrl.plots import learning_curves
 from prefrl.stats import Curve
 
@@ -52,9 +54,8 @@ def draw(asked: Question) -> None:
     learning_curves(shown, asked.folder / "figure.png")
 
 
-def body(asked: Question) -> str:
+def settings_table(runs: Sequence[Outcome]) -> str:
     """Each setting's results: a column for each task, true reward / 700 labels, means over the seeds."""
-    runs = question.outcomes(asked)
     tasks = list(dict.fromkeys(o.task for o in runs))
     table = [("setting", *(question.panel_of(task) for task in tasks))]
     for setting in dict.fromkeys(o.arm.partition(", ")[2] for o in runs):
@@ -69,8 +70,13 @@ def body(asked: Question) -> str:
             cells.append(f"{said}{seeds}" if any(finals) else "")
         table.append((setting, *cells))
     about = "Final true return from the true reward / from 700 answers; in brackets the seeds, where there are several."
+    return f"{about}\n\n{question.markdown(table, text=1)}"
+
+
+def body(asked: Question) -> str:
+    """Figure and table."""
     figure = f"![True return by steps, first preset and what was chosen](results/{asked.name}/figure.png)"
-    return f"{figure}\n\n{about}\n\n{question.markdown(table, text=1)}"
+    return f"{figure}\n\n{settings_table(question.outcomes(asked))}"
 
 
 if __name__ == "__main__":
