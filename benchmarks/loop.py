@@ -65,7 +65,7 @@ def body(asked: Question) -> str:
 
 def write_front() -> None:
     """The table of the project's README, as long as figure 2 has not been run."""
-    if not question.outcomes(figure2.QUESTION):
+    if not figure2.is_ready():
         question.write_between(question.FRONT, "table", summary())
 
 

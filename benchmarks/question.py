@@ -225,11 +225,12 @@ def leaderboard(runs: Sequence[Outcome], reference: str, ranked: bool = False) -
     for arm, shares in scores(runs, reference).items():
         low, high = bootstrap_interval(shares, interquartile_mean, np.random.default_rng(0))
         every = np.concatenate(shares)
-        rows.append((arm, len(shares), len(every), interquartile_mean(every), low, high))
+        interval = f"{low:z.2f} to {high:z.2f}" if len(every) > len(shares) else "-"  # one run a task has no spread
+        rows.append((arm, len(shares), len(every), interquartile_mean(every), interval))
     if ranked:
         rows.sort(key=lambda row: -row[3])
     table = [("arm", "tasks", "runs", f"share of {reference}", "95 % interval")]
-    table += [(a, str(t), str(n), f"{m:z.2f}", f"{lo:z.2f} to {hi:z.2f}") for a, t, n, m, lo, hi in rows]
+    table += [(arm, str(tasks), str(runs), f"{mean:z.2f}", interval) for arm, tasks, runs, mean, interval in rows]
     return markdown(table, text=1)
 
 

@@ -54,22 +54,29 @@ def draw(asked: Question) -> None:
     learning_curves(shown, asked.folder / "figure.png")
 
 
-def settings_table(runs: Sequence[Outcome]) -> str:
-    """Each setting's results: a column for each task, true reward / 700 labels, means over the seeds."""
+def settings_table(runs: Sequence[Outcome], what: str = "Final true return", whole: bool = False) -> str:
+    """Each setting's results, means over the seeds: a column for each task, true reward / 700 labels.
+
+    Args:
+        runs: each of an arm "REWARD, SETTING".
+        what: they are curves of.
+        whole: the mean of the whole curve, not of its last tenth.
+    """
     tasks = list(dict.fromkeys(o.task for o in runs))
     table = [("setting", *(question.panel_of(task) for task in tasks))]
     for setting in dict.fromkeys(o.arm.partition(", ")[2] for o in runs):
         cells = []
         for task in tasks:
-            finals = [
-                [o.final for o in runs if (o.task, o.arm) == (task, f"{reward}, {setting}")]
+            of_setting = [
+                [o for o in runs if (o.task, o.arm) == (task, f"{reward}, {setting}")]
                 for reward in ("true reward", "700 labels")
             ]
-            seeds = f" ({len(finals[0])})" if len(finals[0]) > 1 else ""
-            said = " / ".join(f"{np.mean(of_reward):z,.4g}" if of_reward else "-" for of_reward in finals)
-            cells.append(f"{said}{seeds}" if any(finals) else "")
+            values = [[float(np.mean(o.curve[1])) if whole else o.final for o in found] for found in of_setting]
+            seeds = f" ({len(values[0])})" if len(values[0]) > 1 else ""
+            said = " / ".join(f"{np.mean(of_reward):z,.4g}" if of_reward else "-" for of_reward in values)
+            cells.append(f"{said}{seeds}" if any(values) else "")
         table.append((setting, *cells))
-    about = "Final true return from the true reward / from 700 answers; in brackets the seeds, where there are several."
+    about = f"{what} from the true reward / from 700 answers; in brackets the seeds, where there are several."
     return f"{about}\n\n{question.markdown(table, text=1)}"
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import figure2, figure3_smoke, figure5, hacking, loop, question, reward_fit, tuning
+from benchmarks import figure2, figure3_smoke, figure5, hacking, loop, question, reward_fit, target_kl, tuning
 from prefrl.batch import run_one
 from prefrl.compare import Outcome
 from prefrl.config import BaselineConfig, TrainConfig, arm_name
 from prefrl.fit import Fit
 from prefrl.preference import UserError
+from prefrl.presets import name_value
 from prefrl.resolve import resolve
 from prefrl.run import train
 
@@ -28,12 +29,11 @@ def between(path: Path, mark: str) -> str:
     return path.read_text().split(f"<!-- {mark} -->")[1].strip()
 
 
-def test_the_first_screen_is_figure_2_or_until_it_is_run_what_came_before_it():
-    has_figure2 = bool(question.outcomes(figure2.QUESTION))
-    table = figure2.front() if has_figure2 else loop.summary()
+def test_the_first_screen_is_figure_2_or_until_each_arm_of_it_has_run_what_came_before_it():
+    table = figure2.front() if figure2.is_ready() else loop.summary()
     assert between(question.FRONT, "table") == table.strip()
     shown = between(question.FRONT, "figure")
-    assert f"results/{'figure2' if has_figure2 else 'loop'}/figure.png" in shown
+    assert f"results/{'figure2' if figure2.is_ready() else 'loop'}/figure.png" in shown
 
 
 def test_the_table_of_the_rewards_fit_is_what_its_data_says_and_has_every_setting():
@@ -286,3 +286,10 @@ def test_the_presets_are_what_the_tuning_chose(tmp_path, monkeypatch):
         config = planned[task, f"700 labels, {tuning.CHOSEN[question.panel_of(task)]}", 100][0].config
         preset, asked = resolve(replace(config, set=(), reward_std=None)), resolve(config)
         assert (sorted(preset.set), preset.reward_std) == (sorted(asked.set), asked.reward_std)
+
+
+def test_the_presets_bound_the_policys_updates_where_that_was_chosen(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for task in dict.fromkeys(task for task, _, _ in figure2.QUESTION.planned()):
+        settings = name_value(resolve(TrainConfig(env=task)).set, "learner setting")
+        assert settings.get("target_kl") == target_kl.CHOSEN.get(question.panel_of(task))
