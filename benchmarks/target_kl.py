@@ -17,7 +17,7 @@ QUESTION = Question(
     name="target_kl",
     title="How far may the policy go from one rollout?",
     about="""The settings above were chosen at half a million steps. Over 2 million they let Ant's policy go too far
-(the first run of figure 2, seed 0, stopped and not kept): it climbs, then falls below where it began to walk. TRPO, the
+(a first run of figure 2, seed 0, not kept): it climbs, then falls below where it began to walk. TRPO, the
 paper's learner, bounds the KL divergence between the policies before and after a rollout. So does stable-baselines3's
 `target_kl`, which ends the updates on a rollout at one and a half times the bound.
 
