@@ -64,7 +64,7 @@ def body(asked: Question) -> str:
 
 
 def write_front() -> None:
-    """The table of the project's README, as long as figure 2 has not been run."""
+    """The table of the project's README, until every arm of figure 2 has run."""
     if not figure2.is_ready():
         question.write_between(question.FRONT, "table", summary())
 
