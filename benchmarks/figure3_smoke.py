@@ -7,7 +7,7 @@ python -m benchmarks.figure3_smoke
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class Cost:
 
 def fit_updates(config: BaselineConfig) -> int:
     """Updates of the reward's fit in a run; the oracle answers every question."""
-    cfg = resolve(config)
+    cfg = resolve(replace(config, out=question.HERE / "never-run"))  # where it ran, its own folder is in the way
     if not isinstance(cfg, TrainConfig):
         return 0
     assert cfg.n_envs and cfg.batch and cfg.initial_epochs and cfg.fit_updates
