@@ -1,14 +1,14 @@
 """Do 700 answers do as well as the true reward? HalfCheetah, Hopper and Walker2d, a million steps each.
 
 prefrl sweep benchmarks/grids/loop.toml
-python -m benchmarks.loop                # takes in what has finished, draws, writes the READMEs' parts
+python -m benchmarks.loop                # takes in what has finished, draws, writes its part of the page
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from benchmarks import figure2, question
+from benchmarks import question
 from benchmarks.question import Question
 from prefrl.compare import FINAL_SHARE, results
 from prefrl.plots import TRUE_REWARD, result_table
@@ -66,11 +66,5 @@ def body(asked: Question) -> str:
     return f"![True return by steps, task by task](results/{asked.name}/figure.png)\n\n{summary()}"
 
 
-def write_front() -> None:
-    """The table of the project's README, until every arm of figure 2 has run."""
-    if not figure2.is_ready():
-        question.write_between(question.FRONT, "table", summary())
-
-
 if __name__ == "__main__":
-    question.main(QUESTION, body=body, after=write_front)
+    question.main(QUESTION, body)
