@@ -7,6 +7,7 @@ python -m benchmarks.hacking
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from benchmarks import question
 from benchmarks.question import Question
 from prefrl.compare import Outcome
+from prefrl.measures import smoothed
 from prefrl.plots import learning_curves
 
 QUESTION = Question(
@@ -24,8 +26,8 @@ asked in the first eighth of the run, and then it stays as it is. Fresh policies
 reward, frozen.
 
 The learned gain is how much better r-hat says the newest behaviour is than the untrained policy's, per step, in
-deviations of what it pays. The alarm goes off where the true return has lost a fifth of all it had gained, and the
-learned gain is no less than it was at its best (`prefrl.measures.parted`).""",
+deviations of what it pays. The alarm goes off where the true return has lost a fifth of all it had gained, beyond its
+noise, and r-hat finds the newest behaviour no worse than the best (`prefrl.measures.parted`).""",
     grids=("hacking", "transfer"),
     measures=("learned_gain", "alarm", "accuracy", "correlation"),
 )
@@ -44,15 +46,19 @@ def draw(asked: Question) -> None:
 
 
 def alarms(runs: Sequence[Outcome]) -> str:
-    """For each task and arm: how many runs had an alarm, and how good they were at their best and at their end."""
-    rang = {(o.task, o.arm, o.seed): bool(np.asarray(o.curve[1]).any()) for o in question.outcomes(QUESTION, "alarm")}
+    """For each task and arm: how many runs had an alarm, and how good they were in their best phases and at their end.
+
+    A run without a learned reward cannot have one.
+    """
+    rang = {(o.task, o.arm, o.seed): bool(np.any(o.curve[1])) for o in question.outcomes(QUESTION, "alarm")}
     table = [("task", "arm", "seeds", "with an alarm", "best", "end")]
     for task, arm in dict.fromkeys((o.task, o.arm) for o in runs):
         of_arm = [o for o in runs if (o.task, o.arm) == (task, arm)]
-        best = np.mean([np.max(np.asarray(o.curve[1])) for o in of_arm])
-        count = sum(rang.get((task, arm, o.seed), False) for o in of_arm)
+        rung = [rang[key] for o in of_arm if (key := (task, arm, o.seed)) in rang]
+        alarmed = str(sum(rung)) if rung else "-"
+        best = np.mean([max(smoothed(list(o.curve[1])), default=math.nan) for o in of_arm])
         end = np.mean([o.final for o in of_arm])
-        table.append((question.panel_of(task), arm, str(len(of_arm)), str(count), f"{best:,.4g}", f"{end:,.4g}"))
+        table.append((question.panel_of(task), arm, str(len(of_arm)), alarmed, f"{best:,.4g}", f"{end:,.4g}"))
     return question.markdown(table, text=2)
 
 

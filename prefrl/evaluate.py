@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from prefrl.config import TrainConfig
 from prefrl.measures import (
+    SMOOTHED,
     Probe,
     Reliability,
     accuracy,
@@ -28,6 +30,7 @@ from prefrl.measures import (
     parted,
     rank_correlation,
     reliability,
+    smoothed,
 )
 from prefrl.presets import name_value
 from prefrl.queries import predicted_preferences
@@ -36,8 +39,10 @@ from prefrl.reward_model import RewardEnsemble
 from prefrl.saved import SavedRun
 from prefrl.vector import make_vec_env
 
-WATCHED = 1_024  # steps of a phase that `learned_gain` is taken from
+WATCHED = 1_024  # steps that r-hat is asked about when two stretches of behaviour are compared
+CERTAIN = 2.0**-25  # as near to 0 and 1 as a prediction in single precision can tell
 PROBED = 0.05  # of the steps are moments that `probe` looks at: neighbours say much the same
+SOUGHT = 20  # times as many steps as that takes are taken in search of them
 Steps = tuple[NDArray[Any], NDArray[Any]]  # observations and actions
 
 
@@ -86,7 +91,7 @@ def agreement(r_hat: RewardEnsemble, pairs: Pairs, noise_floor: float) -> tuple[
         The reliability curve, and these measures; NaN where one cannot be taken:
         accuracy (share of unequal pairs that the learned reward orders as the true one does);
         cross_entropy of the ensemble's mean prediction, in nats, and cross_entropy_floor, the least it could be;
-        brier (mean squared error of the prediction);
+        brier (mean squared error of the prediction) and calibration_error (`Reliability.error`);
         correlation and rank_correlation (Pearson's and Spearman's, of learned with true window returns).
     """
     cells, index, mask = pairs.steps()
@@ -94,25 +99,27 @@ def agreement(r_hat: RewardEnsemble, pairs: Pairs, noise_floor: float) -> tuple[
     true = pairs.true_returns()
     mu = answers_of(true)
     sides = predicted_preferences(r_hat, pairs)
-    predicted = ((1 - noise_floor) * sides.double() + noise_floor / 2).mean(0).cpu().numpy()
+    predicted = ((1 - noise_floor) * sides.double() + noise_floor / 2).mean(0).cpu().numpy().clip(CERTAIN, 1 - CERTAIN)
+    curve = reliability(predicted, mu)
     measures = {
         "accuracy": accuracy(answers_of(learned), mu),
         "cross_entropy": cross_entropy(predicted, mu),
         "cross_entropy_floor": cross_entropy_floor(mu, noise_floor),
         "brier": brier(predicted, mu),
+        "calibration_error": curve.error,
         "correlation": correlation(learned.ravel(), true.ravel()),
         "rank_correlation": rank_correlation(learned.ravel(), true.ravel()),
     }
-    return measures, reliability(predicted, mu)
+    return measures, curve
 
 
-def learned_gain(r_hat: RewardEnsemble, first: Steps, newest: Steps) -> float:
-    """How much better than the untrained policy's steps r-hat says the newest are, per step, in deviations of r-hat.
+def learned_gain(r_hat: RewardEnsemble, before: Steps, newest: Steps) -> float:
+    """How much more r-hat pays a step of the newest behaviour than one of some before, in deviations of r-hat.
 
     The reward that is paid has zero mean at every phase, so its return does not rise as the policy improves; this does,
     because the same r-hat judges both.
     """
-    return float(r_hat.reward(*newest).mean() - r_hat.reward(*first).mean()) / r_hat.reward_std
+    return float(r_hat.reward(*newest).mean() - r_hat.reward(*before).mean()) / r_hat.reward_std
 
 
 class Watch:
@@ -140,7 +147,8 @@ class Watch:
         self.segment_steps, self.noise_floor = segment_steps, noise_floor
         self.first: Steps = recorder.recent(recorder.steps, at_most=WATCHED)[:2]
         self._true_returns: list[float] = []
-        self._gains: list[float] = []
+        self._lately: deque[Steps] = deque(maxlen=SMOOTHED)  # of the newest phases
+        self._best: Steps = self.first  # of the phases with the best true return so far
 
     def measure(
         self, steps: int, episodes: Sequence[Episode], learned_returns: NDArray[np.float64]
@@ -155,21 +163,32 @@ class Watch:
             learned_returns: of the same episodes, as paid.
         """
         newest: Steps = self.recorder.recent(steps, at_most=WATCHED)[:2]
+        true_return = mean_true_return(episodes)
+        self._true_returns.append(true_return)
         true_returns = np.array([episode.true_return for episode in episodes])
-        self._true_returns.append(mean_true_return(episodes))
-        self._gains.append(learned_gain(self.r_hat, self.first, newest))
-        agreed, _ = agreement(self.r_hat, self.recorder.pairs(50, self.segment_steps, self.rng), self.noise_floor)
-        same = len(learned_returns) == len(
-            true_returns
-        )  # an episode of several games has one return and several scores
+        # an episode of several games has one return and several scores
+        paid = learned_returns if len(learned_returns) == len(true_returns) else np.full(len(true_returns), math.nan)
+        fresh = self.recorder.pairs(50, self.segment_steps, self.rng, newest=steps)
         return {
-            "true_return": self._true_returns[-1],
+            "true_return": true_return,
             "learned_return": float(learned_returns.mean()) if len(learned_returns) else math.nan,
-            "learned_gain": self._gains[-1],
-            "alarm": int(parted(self._true_returns, self._gains)),
-            "episode_correlation": correlation(learned_returns, true_returns) if same else math.nan,
-            **agreed,
+            "learned_gain": learned_gain(self.r_hat, self.first, newest),
+            "alarm": int(parted(self._true_returns, self._approval(true_return, newest))),
+            "episode_correlation": correlation(paid, true_returns),
+            "episode_rank_correlation": rank_correlation(paid, true_returns),
+            **agreement(self.r_hat, fresh, self.noise_floor)[0],
         }
+
+    def _approval(self, true_return: float, newest: Steps) -> float:
+        """The learned gain of the newest phases over the best: judged at once, as r-hat's scale changes by the phase."""
+        if math.isfinite(true_return):
+            every = -(-len(newest[0]) * SMOOTHED // WATCHED)
+            self._lately.append((newest[0][::every], newest[1][::every]))
+        lately = [np.concatenate(part) for part in zip(*self._lately, strict=True)] or self.first
+        means = smoothed(self._true_returns)
+        if math.isfinite(true_return) and len(means) and means[-1] == means.max():
+            self._best = (lately[0], lately[1])
+        return learned_gain(self.r_hat, self._best, (lately[0], lately[1]))
 
 
 @dataclass(frozen=True)
@@ -177,8 +196,9 @@ class Evaluation:
     """What a saved reward model is worth on fresh behaviour of the run's own policy.
 
     Attributes:
-        measures: by name: those of `agreement`, calibration_error, step_, episode_ and episode_rank_correlation,
-            true_return (mean), epic and dard (NaN where the environment's state cannot be copied).
+        measures: by name: those of `agreement`, step_, episode_ and episode_rank_correlation, true_return (mean), epic
+            and dard (NaN where the environment's state cannot be copied). A reward of (s, a), which r-hat is, cannot
+            be the true one with a potential's shaping, so that neither distance forgives it that.
         reliability: the reliability curve.
         true: (n,) true reward of each step, in order.
         learned: (n,) what r-hat pays for it.
@@ -226,11 +246,11 @@ def evaluate_run(
     learned = r_hat.reward(*experience).astype(np.float64)
     episodes = recorder.pop_episodes()
     recorder.close()
-    ends = np.cumsum([episode.steps for episode in episodes], dtype=np.int64)
+    lost = steps - len(true)  # of the first episode: a ring of frames keeps a few less
+    ends = np.cumsum([episode.steps for episode in episodes], dtype=np.int64) - lost
     learned_returns = np.array([part.sum() for part in np.split(learned, ends)[:-1]])
     true_returns = np.array([episode.true_return for episode in episodes])
     measures |= {
-        "calibration_error": curve.error,
         "step_correlation": correlation(learned, true),
         "episode_correlation": correlation(learned_returns, true_returns),
         "episode_rank_correlation": rank_correlation(learned_returns, true_returns),
@@ -242,45 +262,49 @@ def evaluate_run(
 
 
 def probe(run: SavedRun, moments: int, rng: np.random.Generator, actions: int = 8) -> tuple[Probe, Probe] | None:
-    """The true and the learned reward around moments of the policy's episodes and, in turn, of random ones.
+    """The true and the learned reward around moments of the policy's behaviour and as many of random actions'.
 
     The true reward is asked of the simulator: its state is copied, and other actions are taken from there. None where a
-    copy does not do what the original does, and for images, which do not hold the state.
+    copy does not do what the original does, for images, which do not hold the state, and where there are no moments to
+    be had, since every episode ends at once.
     """
-    env, spare = run.make_env(), run.make_env()
     if run.r_hat.is_image:
         return None
+    env, spare = run.make_env(), run.make_env()
     spare.reset(seed=0)
     env.action_space.seed(int(rng.integers(2**31)))
     tried = [env.action_space.sample() for _ in range(actions)]
     asked: list[tuple[Any, Any, float]] = []  # o, a and R(o, a): for each moment one, then the tried, in three parts
-    episode = -1
-    done = True
-    while len(asked) < moments * (1 + 3 * actions):
-        if done:
-            observation, _ = env.reset(seed=int(rng.integers(2**31)))
-            episode += 1
-        action = env.action_space.sample() if episode % 2 else run.policy.act(np.asarray(observation)[None])[0]
-        chosen = rng.random() < PROBED
-        here = _state(env) if chosen else None
-        following, reward, terminated, truncated, _ = env.step(action)
-        done = terminated or truncated
-        if chosen and not terminated:
-            there = _state(env)
-            if here is None or there is None:
-                return None
-            if not _leads_to(here, spare, action, following, float(reward)):
-                return None
-            asked.append((observation, action, float(reward)))
-            after = []
-            for other in tried:
-                other_env = _restored(here, spare)
-                reached, paid, *_ = other_env.step(other)
-                asked.append((observation, other, float(paid)))
-                after.append((reached, other, float(other_env.step(other)[1])))
-            at_next = [(following, other, float(_restored(there, spare).step(other)[1])) for other in tried]
-            asked += at_next + after
-        observation = following
+    for by_policy, enough in ((True, moments // 2), (False, moments)):
+        done = True
+        for _ in range(round(SOUGHT * moments / PROBED)):
+            if len(asked) >= enough * (1 + 3 * actions):
+                break
+            if done:
+                observation, _ = env.reset(seed=int(rng.integers(2**31)))
+            action = run.policy.act(np.asarray(observation)[None])[0] if by_policy else env.action_space.sample()
+            chosen = rng.random() < PROBED
+            here = _state(env) if chosen else None
+            following, reward, terminated, truncated, _ = env.step(action)
+            done = terminated or truncated
+            if chosen and not terminated:
+                there = _state(env)
+                if here is None or there is None:
+                    return None
+                if not _leads_to(here, spare, action, following, float(reward)):
+                    return None
+                asked.append((observation, action, float(reward)))
+                after = []
+                for other in tried:
+                    other_env = _restored(here, spare)
+                    reached, paid, *_ = other_env.step(other)
+                    asked.append((observation, other, float(paid)))
+                    after.append((reached, other, float(other_env.step(other)[1])))
+                at_next = [(following, other, float(_restored(there, spare).step(other)[1])) for other in tried]
+                asked += at_next + after
+            observation = following
+        else:
+            return None
     env.close()
     spare.close()
     observations, taken, true = (np.stack(part) for part in zip(*asked, strict=True))

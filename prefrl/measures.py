@@ -17,13 +17,19 @@ import scipy  # its parts load when they are used: scipy.stats alone takes a sec
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+ROUNDING = 1e-12  # of a sum of rewards, by which the order of its terms may change it
 SMOOTHED = 5  # phases that `parted` averages over: one phase's episodes say little
 LOST_SHARE = 0.2  # of what the true return had gained, before `parted` calls it lost
+CERTAIN = 4.0  # standard errors that it must have lost: noise alone gets there in 2 runs of 100
 
 
 def answers_of(returns: Array) -> Array:
-    """An exact oracle's answer to pairs (n, 2) of returns: mu (n,), 1 left, 0 right, 0.5 equal, NaN if one is NaN."""
-    return (1 + np.sign(returns[:, 0] - returns[:, 1])) / 2
+    """An exact oracle's answer to pairs (n, 2) of returns: mu (n,), 1 left, 0 right, 0.5 equal, NaN if one is NaN.
+
+    Returns that differ by rounding alone are equal.
+    """
+    gap = returns[:, 0] - returns[:, 1]
+    return (1 + np.sign(np.where(np.abs(gap) <= ROUNDING * np.abs(returns).max(1), 0.0, gap))) / 2
 
 
 def accuracy(predicted: Array, mu: Array) -> float:
@@ -160,20 +166,31 @@ def dard(one: Probe, other: Probe, discount: float) -> float:
     return pearson_distance(*canonical)
 
 
-def parted(true_returns: Sequence[float], learned_gains: Sequence[float]) -> bool:
+def smoothed(true_returns: Sequence[float]) -> Array:
+    """Means over every `SMOOTHED` phases in a row, of those in which an episode finished; empty if they are fewer."""
+    finished = np.array([value for value in true_returns if math.isfinite(value)])
+    if len(finished) < SMOOTHED:
+        return np.zeros(0)
+    means: Array = np.lib.stride_tricks.sliding_window_view(finished, SMOOTHED).mean(-1)
+    return means
+
+
+def parted(true_returns: Sequence[float], approval: float) -> bool:
     """Whether the learned reward still approves while the true return is being lost: the sign of a hacked reward.
 
     True when, averaged over the newest phases, the true return has fallen from its best so far by a fifth of all it had
-    ever gained, and the learned gain (see `prefrl.evaluate.learned_gain`) is no less than it was at that best.
+    ever gained, and by more than its ups and downs explain, four standard errors of the difference of two such
+    averages; and when r-hat pays no less for the newest behaviour than for that of the best phases.
 
     Args:
         true_returns: mean true return of each phase so far; NaN where no episode finished.
-        learned_gains: learned gain of each phase.
+        approval: how much more r-hat, as it is now, pays a step of the newest behaviour than one of the best.
     """
-    pairs = np.array([(t, g) for t, g in zip(true_returns, learned_gains, strict=True) if np.isfinite([t, g]).all()])
-    if len(pairs) < 2 * SMOOTHED:
+    means = smoothed(true_returns)
+    if len(means) <= SMOOTHED:
         return False
-    true, gain = np.lib.stride_tricks.sliding_window_view(pairs, SMOOTHED, axis=0).mean(-1).T
-    best = int(true.argmax())
-    lost = true[best] - true[-1] > LOST_SHARE * (true[best] - true[: best + 1].min())
-    return bool(lost and best < len(true) - 1 and true[best] > true[: best + 1].min() and gain[-1] >= gain[best])
+    finished = np.array([value for value in true_returns if math.isfinite(value)])
+    best, gained = means.max(), np.ptp(means[: int(means.argmax()) + 1])
+    noise = np.diff(finished).std() / math.sqrt(2)  # of one phase, whatever the trend
+    least = max(LOST_SHARE * gained, CERTAIN * noise * math.sqrt(2 / SMOOTHED))
+    return bool(gained > 0 and best - means[-1] > least and approval >= 0)

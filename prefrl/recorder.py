@@ -197,7 +197,7 @@ class Recorder(VecEnvWrapper):
         kept = min(self._rows, self.capacity - older, count)
         return np.arange(self._rows - kept, self._rows) % self.capacity
 
-    def pairs(self, count: int, segment_steps: int, rng: np.random.Generator) -> Pairs:
+    def pairs(self, count: int, segment_steps: int, rng: np.random.Generator, newest: int | None = None) -> Pairs:
         """Draw pairs of distinct windows, uniformly over every window of finished and running episodes.
 
         A window lies in one episode of one environment; the first and the last of an episode are windows like any
@@ -209,11 +209,14 @@ class Recorder(VecEnvWrapper):
             count: pairs.
             segment_steps: steps in each window, at most.
             rng: source of randomness.
+            newest: draw windows of the newest steps alone, this many, over all environments, if there are two in them.
 
         Raises:
             UserError: fewer than two windows of this length have been recorded.
         """
-        starts, lengths = self._windows(segment_steps)
+        starts, lengths = self._windows(segment_steps, self.capacity if newest is None else newest // self.num_envs)
+        if newest is not None and len(starts) < 2:
+            starts, lengths = self._windows(segment_steps, self.capacity)
         if count and len(starts) < 2:
             raise UserError(
                 f"no two segments of {segment_steps} steps in the {min(self.steps, self._rewards.size)} steps kept of "
@@ -226,9 +229,9 @@ class Recorder(VecEnvWrapper):
         row, env = np.divmod(starts[chosen], self.num_envs)
         return Pairs(self, segment_steps, row, env, lengths[chosen])
 
-    def _windows(self, segment_steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Every window: its start, as (vector step since the start) * n_envs + environment, and its length."""
-        rows = self._newest_rows(self.capacity)
+    def _windows(self, segment_steps: int, newest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every window in the newest vector steps: its start, (vector step) * n_envs + environment, and its length."""
+        rows = self._newest_rows(newest)
         episode = self._episode[rows]
         length = np.zeros(episode.shape, np.int64)
         if len(rows) >= segment_steps:

@@ -267,7 +267,7 @@ def agreement_figure(metrics: dict[str, list[float]]) -> Figure:
     }
     for name, (label, colour) in lines.items():
         axes.plot(np.array(metrics["step"]) / scale, metrics[name], color=colour, linewidth=1.6, label=label)
-    axes.set_ylim(min(0.4, *(v for name in lines for v in metrics[name] if math.isfinite(v))), 1.02)
+    axes.set_ylim(min([0.4, *(v for name in lines for v in metrics[name] if math.isfinite(v))]), 1.02)
     axes.set_xlabel(f"environment steps ({unit})", fontsize=8.5, color=MUTED)
     axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower right")
     return figure

@@ -231,8 +231,8 @@ class Progress:
         share = step / self._steps
         if alarm and not self._alarm and not self._quiet:
             self._bar.console.print(
-                f"{self._title}: after {step:,} steps the true return falls while the learned reward rises: "
-                "the policy may be exploiting the reward model (column alarm of metrics.csv).",
+                f"{self._title}: after {step:,} steps the true return has fallen, and the learned reward finds "
+                "that no worse: the policy may be exploiting the reward model (column alarm of metrics.csv).",
                 soft_wrap=True,
             )
         self._alarm = alarm

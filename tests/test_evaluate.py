@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -214,26 +215,59 @@ def test_a_simulator_whose_copies_do_something_else_is_not_believed(pendulum: pr
     assert probe(run, 4, np.random.default_rng(0)) is None
 
 
-def a_watch(true: list[float], learned: list[float]) -> list[int]:
-    """The alarm of each phase, of an ensemble whose reward is the first number it is shown."""
+def alarms(true: Sequence[float], behaviour: Sequence[float], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The alarm of each phase in which every step's first number is this, of an r-hat that pays that number.
+
+    What it pays is spread ten times less from phase to phase, as if behaviour were growing narrow.
+    """
     recorder = some_pairs().recorder
     r_hat = ensemble(recorder, [1.0, 0.0, 0.0])
     watch = Watch(r_hat, recorder, 4, 0.1, np.random.default_rng(0))
-    alarms = []
-    for phase, (of_true, of_learned) in enumerate(zip(true, learned, strict=True)):
-        watch.first = (np.array([[-of_learned, 0, 0]], np.float32), np.zeros((1, 2), np.float32))
+    rang = []
+    for phase, (of_true, seen) in enumerate(zip(true, behaviour, strict=True)):
+        newest = (np.full((4, 3), seen, np.float32), np.zeros((4, 2), np.float32), np.zeros(4))
+        monkeypatch.setattr(recorder, "recent", lambda steps, at_most, newest=newest: newest)
+        r_hat.reward_std = 10.0**-phase
         row = watch.measure(10, [Episode(phase, of_true, 5)] * 2, np.array([1.0, 2.0]))
         np.testing.assert_equal(row["true_return"], of_true)
         assert row["learned_return"] == 1.5
-        alarms.append(int(row["alarm"]))
-    return alarms
+        rang.append(int(row["alarm"]))
+    return rang
 
 
-def test_the_alarm_goes_off_where_learned_and_true_reward_part() -> None:
-    rising, falling = np.arange(20.0), np.concatenate([np.arange(12.0), 11 - 2 * np.arange(8.0)])
-    assert sum(a_watch(rising.tolist(), rising.tolist())) == 0
-    assert sum(a_watch(falling.tolist(), falling.tolist())) == 0  # the learned reward says so too
-    hacked = a_watch(falling.tolist(), rising.tolist())
+def test_the_alarm_goes_off_where_learned_and_true_reward_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    rising, falling = np.arange(20.0).tolist(), [*np.arange(12.0), *(11 - 2 * np.arange(8.0))]
+    assert sum(alarms(rising, rising, monkeypatch)) == 0
+    assert sum(alarms(falling, falling, monkeypatch)) == 0  # the learned reward says so too, whatever its scale
+    hacked = alarms(falling, rising, monkeypatch)
     assert hacked[:14] == [0] * 14
     assert hacked[-3:] == [1] * 3
-    assert sum(a_watch([math.nan] * 20, rising.tolist())) == 0
+    assert sum(alarms([math.nan] * 20, rising, monkeypatch)) == 0
+
+
+def test_a_run_is_measured_on_its_newest_phase() -> None:
+    recorder = some_pairs().recorder  # 50 vector steps
+    drawn = recorder.pairs(200, 4, np.random.default_rng(0), newest=20)
+    assert drawn.row.min() == 40
+    assert drawn.row.max() == 46
+    everywhere = recorder.pairs(200, 4, np.random.default_rng(0), newest=4)  # no two windows lie in two vector steps
+    assert everywhere.row.min() == 0
+
+
+class OneStep(AnyEnv):
+    """Every episode ends at its first step."""
+
+    def __init__(self) -> None:
+        super().__init__(gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Box(-1, 1, (1,), np.float32))
+
+    def step(self, action: Any) -> Any:
+        observation, reward, _, _, info = super().step(action)
+        return observation, reward, True, False, info
+
+
+def test_where_episodes_end_at_once_there_are_no_moments_to_probe(pendulum: prefrl.SavedRun) -> None:
+    gym.register("prefrl-tests/OneStep-v0", OneStep)
+    run = dataclasses.replace(pendulum, config=dataclasses.replace(pendulum.config, env="prefrl-tests/OneStep-v0"))
+    run.__dict__["policy"] = type("Still", (), {"act": lambda self, seen: np.zeros((1, 1), np.float32)})()
+    run.__dict__["r_hat"] = PendulumsReward()
+    assert probe(run, 4, np.random.default_rng(0)) is None

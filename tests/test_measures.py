@@ -20,6 +20,7 @@ from prefrl.measures import (
     pearson_distance,
     rank_correlation,
     reliability,
+    smoothed,
 )
 
 MU = np.array([1.0, 0.0, 0.5, 1.0])
@@ -47,6 +48,7 @@ def test_no_answers_no_measures() -> None:
 def test_answers_of_returns() -> None:
     returns = np.array([[2.0, 1.0], [1.0, 2.0], [3.0, 3.0], [math.nan, 1.0]])
     np.testing.assert_array_equal(answers_of(returns), [1.0, 0.0, 0.5, math.nan])
+    assert answers_of(np.array([[0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1]])) == 0.5  # which rounding alone tells apart
 
 
 def test_reliability_by_hand() -> None:
@@ -124,17 +126,34 @@ def test_distances_that_are_known(distance, anywhere) -> None:
     assert pearson_distance(true.step, probes(SHAPED, anywhere).step) > 0.2  # which plain correlation cannot see
 
 
+RISEN = [*range(12)]
+NOISE = np.random.default_rng(0).normal(size=40).tolist()
+
+
 @pytest.mark.parametrize(
-    ("true", "gain", "expected"),
+    ("true", "approval", "expected"),
     [
-        (range(20), range(20), False),
-        ([*range(12), *range(11, 3, -1)], range(20), True),
-        ([*range(12), *range(11, 3, -1)], [*range(12), *range(11, 3, -1)], False),
-        ([*range(12), 11, 11, 10, 11, 10, 11, 11, 11], range(20), False),  # less than a fifth of it is lost
-        (range(20, 0, -1), range(20), False),  # it had gained nothing that could be lost
-        ([*range(5), 0, 0, 0], range(8), False),  # too few phases to say
-        ([math.nan] * 20, range(20), False),
+        (range(20), 1.0, False),
+        ([*RISEN, *range(11, 3, -1)], 1.0, True),
+        ([*RISEN, *range(11, 3, -1)], 0.0, True),
+        ([*RISEN, *range(11, 3, -1)], -0.1, False),  # the learned reward says so too
+        ([*RISEN, 11, 11, 10, 11, 10, 11, 11, 11], 1.0, False),  # less than a fifth of it is lost
+        (range(20, 0, -1), 1.0, False),  # it had gained nothing that could be lost
+        ([*range(5), 0, 0, 0, 0], 1.0, False),  # too few phases to say
+        ([math.nan] * 20, 1.0, False),
+        ([*RISEN, math.nan, *range(11, 3, -1), math.nan], 1.0, True),
     ],
 )
-def test_where_learned_and_true_part(true, gain, expected) -> None:
-    assert parted(list(map(float, true)), list(map(float, gain))) is expected
+def test_where_learned_and_true_part(true, approval, expected) -> None:
+    assert parted(list(map(float, true)), approval) is expected
+
+
+def test_noise_alone_is_no_loss() -> None:
+    assert not any(parted(NOISE[:end], 1.0) for end in range(1, len(NOISE)))
+    level = [0.0] * 5 + [5.0] * 15
+    assert parted([*(n + x for n, x in zip(NOISE, level, strict=False)), *NOISE[20:30]], 1.0)
+
+
+def test_phases_are_averaged_five_at_a_time() -> None:
+    np.testing.assert_allclose(smoothed([1, math.nan, 2, 3, 4, 5, 11]), [3.0, 5.0])
+    assert len(smoothed([1, 2, 3, 4, math.nan])) == 0

@@ -189,7 +189,7 @@ def test_hacking_shows_what_the_reward_model_says_and_takes_finished_rewards_on(
     ]
     assert [line[:4] for line in lines if line[0] == "Pendulum"] == [
         ["Pendulum", "frozen reward", "1", "0"],
-        ["Pendulum", "true reward", "1", "0"],
+        ["Pendulum", "true reward", "1", "-"],
         ["Pendulum", "fresh", "1", "0"],
     ]
     assert {o.arm for o in question.outcomes(hacking.QUESTION, "learned_gain")} == {"frozen reward", "fresh"}
