@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from benchmarks import question
 from benchmarks.figure2 import QUESTION as FIGURE2
-from benchmarks.question import Question
+from benchmarks.question import Claim, Question
 from prefrl.compare import Outcome
 
 ORIGINAL = "original"
@@ -19,7 +19,7 @@ ARMS = (ORIGINAL, "random queries", "no ensemble", "no online queries", "no regu
 CLAIMS = {"no segments": 0.8, "target": 0.8, "no online queries": 1.0}
 
 
-def claims(runs: Sequence[Outcome]) -> list[tuple[str, bool]]:
+def claims(runs: Sequence[Outcome]) -> list[Claim]:
     return question.worse_than(runs, ORIGINAL, CLAIMS, "by the paper's words it should be")
 
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from benchmarks import question
 from benchmarks.figure5 import ARMS, ORIGINAL
-from benchmarks.question import Question
+from benchmarks.question import Claim, Question
 from prefrl.compare import Outcome
 
 
-def claims(runs: Sequence[Outcome]) -> list[tuple[str, bool]]:
+def claims(runs: Sequence[Outcome]) -> list[Claim]:
     return question.worse_than(runs, ORIGINAL, {"no online queries": 1.0}, "by the paper's words it should be")
 
 

@@ -12,7 +12,7 @@ from benchmarks import question
 from benchmarks.question import Question
 from prefrl.compare import FINAL_SHARE, results
 from prefrl.plots import TRUE_REWARD, result_table
-from prefrl.stats import bootstrap_interval, interquartile_mean
+from prefrl.stats import bootstrap_share_interval, interquartile_mean
 
 QUESTION = Question(
     name="loop",
@@ -48,12 +48,13 @@ def summary() -> str:
     ]
     tasks = list(dict.fromkeys(o.task for o in runs))
     for arm in dict.fromkeys(o.arm for o in runs if o.arm != TRUE_REWARD):
-        scores = []
-        for task in tasks:
-            reference = interquartile_mean([o.final for o in runs if o.task == task and o.arm == TRUE_REWARD])
-            scores.append(np.array([o.final for o in runs if o.task == task and o.arm == arm]) / reference)
-        middle = interquartile_mean(np.concatenate(scores))
-        low, high = bootstrap_interval(scores, interquartile_mean, np.random.default_rng(0))
+        finals, references = (
+            [np.array([o.final for o in runs if (o.task, o.arm) == (task, which)]) for task in tasks]
+            for which in (arm, TRUE_REWARD)
+        )
+        shares = [of_task / interquartile_mean(best) for of_task, best in zip(finals, references, strict=True)]
+        middle = interquartile_mean(np.concatenate(shares))
+        low, high = bootstrap_share_interval(finals, references, np.random.default_rng(0))
         lines.append(
             f"Over all {len(tasks)} tasks {arm} reach {middle:.2f} [{low:.2f}, {high:.2f}] of the true reward's result "
             "(interquartile mean of all runs, each over its task's true-reward mean)."

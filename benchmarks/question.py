@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from prefrl.batch import is_done
 from prefrl.compare import Outcome, panels, read_outcome
-from prefrl.config import arm_name, read_toml
+from prefrl.config import arm_name
 from prefrl.grid import Job, read_grid
 from prefrl.plots import TRUE_REWARD, learning_curves
 from prefrl.preference import UserError
-from prefrl.runlog import is_finished, read_table
-from prefrl.stats import Curve, bootstrap_interval, interquartile_mean
+from prefrl.runlog import read_table
+from prefrl.stats import Curve, bootstrap_share_interval, interquartile_mean
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
@@ -32,7 +33,9 @@ FRONT = HERE.parent / "README.md"
 LIBRARIES = ("python", "gymnasium", "mujoco", "envpool", "ale-py", "stable-baselines3", "torch")
 RUN_COLUMNS = ("task", "arm", "seed", "steps", "final_true_return", "seconds", "commit", *LIBRARIES, "command")
 BAND = 0.1  # of what a panel's axis spans; the paper shows means of five runs, and no spread
+READ = 0.001  # of the same, to which the curves could be read off
 Key = tuple[str, str, int]  # task, arm, seed
+Claim = tuple[str, bool | None]  # a sentence, and whether it holds; None where the runs do not say
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Question:
         names: our arm -> the paper's.
         unlike: tasks whose levels cannot be the paper's; they are compared on the way from the bottom of its panel to
             where its reference arm ends (`paper_plateau`).
-        claims: sentences about the runs, and whether each holds.
+        claims: sentences about the runs, and whether each holds, as far as can be said.
         banded: whether `--check` is about the paper's curves, not about the claims.
         ranked: whether the table of scores has the best arm first.
     """
@@ -74,7 +77,7 @@ class Question:
     figure: int | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     unlike: tuple[str, ...] = ()
-    claims: Callable[[Sequence[Outcome]], list[tuple[str, bool]]] = lambda runs: []
+    claims: Callable[[Sequence[Outcome]], list[Claim]] = lambda runs: []
     banded: bool = False
     ranked: bool = False
 
@@ -94,13 +97,20 @@ class Question:
 
 
 def gather(question: Question) -> int:
-    """Put the runs that have finished into the committed data, beside those that are in it; how many there were."""
+    """Put the runs that have finished into the committed data, beside those that are in it; how many there were.
+
+    A run of other settings than the grid's, in the folder of one of its, is left out, and said to be.
+    """
     about, curves = _read_rows(question.folder / "runs.csv"), _read_rows(question.folder / "curves.csv")
     found = 0
     for key, (job, command) in question.planned().items():
         folder = job.config.out
         assert folder is not None
-        if not is_finished(folder) or read_toml(folder / "config.toml")["steps"] != job.config.steps:
+        try:
+            if not is_done(job.config):
+                continue
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
             continue
         found += 1
         outcome, used, table = (
@@ -187,51 +197,76 @@ def random_returns() -> dict[str, float]:
         return {row["task"]: float(row["true_return"]) for row in csv.DictReader(file)}
 
 
-def scores(runs: Sequence[Outcome], reference: str) -> dict[str, list[np.ndarray]]:
-    """Each arm's runs, task by task, as shares of the way from random actions to the reference arm's mean.
+def comparable(runs: Sequence[Outcome]) -> list[Outcome]:
+    """The runs of tasks that every arm has been run on, and of the seeds that all of them have there.
 
-    Tasks that the reference arm has no run of, or on which it is no better than random, are left out.
+    So that every task weighs the same and every arm is judged on the same tasks and seeds, however much of a grid is
+    still missing.
+    """
+    arms = {o.arm for o in runs}
+    tasks = {task for task in {o.task for o in runs} if {o.arm for o in runs if o.task == task} == arms}
+    seeds = [{o.seed for o in runs if (o.task, o.arm) == (task, arm)} for task in tasks for arm in arms]
+    common = set.intersection(*seeds) if seeds else set()
+    return [o for o in runs if o.task in tasks and o.seed in common]
+
+
+def gains(runs: Sequence[Outcome], reference: str) -> dict[str, list[np.ndarray]]:
+    """Each arm's comparable runs, task by task, as what they add to random actions' return.
+
+    Tasks that the reference arm is no better than random on are left out.
     """
     random = random_returns()
-    shares: dict[str, list[np.ndarray]] = {}
+    gained: dict[str, list[np.ndarray]] = {}
+    runs = [o for o in comparable(runs) if o.task in random]
     for task in dict.fromkeys(o.task for o in runs):
         of_task = [o for o in runs if o.task == task]
         best = [o.final for o in of_task if o.arm == reference]
-        if task not in random or not best or (span := interquartile_mean(best) - random[task]) <= 0:
+        if not best or interquartile_mean(best) <= random[task]:
             continue
         for arm in dict.fromkeys(o.arm for o in of_task):
-            finals = np.array([o.final for o in of_task if o.arm == arm])
-            shares.setdefault(arm, []).append((finals - random[task]) / span)
-    return shares
+            gained.setdefault(arm, []).append(np.array([o.final for o in of_task if o.arm == arm]) - random[task])
+    return gained
 
 
-def worse_than(
-    runs: Sequence[Outcome], reference: str, most: Mapping[str, float], words: str
-) -> list[tuple[str, bool]]:
+def scores(runs: Sequence[Outcome], reference: str) -> dict[str, list[np.ndarray]]:
+    """Each arm's comparable runs, task by task, as shares of the way from random actions to the reference's result."""
+    gained = gains(runs, reference)
+    return {
+        arm: [of_task / interquartile_mean(best) for of_task, best in zip(tasks, gained[reference], strict=True)]
+        for arm, tasks in gained.items()
+    }
+
+
+def worse_than(runs: Sequence[Outcome], reference: str, most: Mapping[str, float], words: str) -> list[Claim]:
     """For each arm a sentence about how much of the reference's result it reaches, and whether it is below `most`."""
-    said = []
+    said: list[Claim] = []
     shares = scores(runs, reference)
     for arm, bound in most.items():
         if arm in shares:
             reached = interquartile_mean(np.concatenate(shares[arm]))
             sentence = f"{arm} reaches {reached:.2f} of the {reference}; {words} below {bound:.2f}."
             said.append((sentence, reached < bound))
+        else:
+            said.append((f"{arm} has not been run beside the {reference}; {words} below {bound:.2f}.", None))
     return said
 
 
 def leaderboard(runs: Sequence[Outcome], reference: str, ranked: bool = False) -> str:
     """A Markdown table: each arm's interquartile mean over all tasks of those shares, and its 95 % interval."""
     rows = []
-    for arm, shares in scores(runs, reference).items():
-        low, high = bootstrap_interval(shares, interquartile_mean, np.random.default_rng(0))
-        every = np.concatenate(shares)
-        interval = f"{low:z.2f} to {high:z.2f}" if len(every) > len(shares) else "-"  # one run a task has no spread
-        rows.append((arm, len(shares), len(every), interquartile_mean(every), interval))
+    gained, shares = gains(runs, reference), scores(runs, reference)
+    for arm, tasks in shares.items():
+        every = np.concatenate(tasks)
+        interval = "-"  # of the reference, which is what is divided by, and of one run a task, which has no spread
+        if arm != reference and all(len(of_task) > 1 for of_task in tasks):
+            low, high = bootstrap_share_interval(gained[arm], gained[reference], np.random.default_rng(0))
+            interval = f"{low:z.2f} to {high:z.2f}"
+        rows.append((arm, len(tasks), len(every), interquartile_mean(every), interval))
     if ranked:
         rows.sort(key=lambda row: -row[3])
     table = [("arm", "tasks", "runs", f"share of {reference}", "95 % interval")]
     table += [(arm, str(tasks), str(runs), f"{mean:z.2f}", interval) for arm, tasks, runs, mean, interval in rows]
-    return markdown(table, text=1)
+    return markdown(table, text=1) if rows else ""
 
 
 @dataclass(frozen=True)
@@ -260,6 +295,10 @@ class Compared:
             return "hidden"
         return "inside" if abs(self.ours - paper) <= self.band else "above" if self.ours > paper else "below"
 
+    def reaches(self, paper: float) -> bool:
+        """Whether ours is no lower than a value of the paper's, as far as that could be read off."""
+        return self.ours >= paper - self.band * READ / BAND
+
 
 def beside_paper(question: Question, runs: Sequence[Outcome]) -> list[Compared]:
     """Every task and arm that the paper's figure has, with the paper's values."""
@@ -284,23 +323,36 @@ def beside_paper(question: Question, runs: Sequence[Outcome]) -> list[Compared]:
                 share = (ours - random[task]) / (interquartile_mean(anchor) - random[task])
                 ours = values.min() + share * (paper_plateau(panel, names[reference], furthest) - values.min())
             at = max(np.max(o.curve[0]) for o in of_task if o.arm == arm)
-            here = float(np.interp(at, steps, returns)) if steps[0] <= at <= steps[-1] else math.nan
+            band = BAND * float(np.ptp(values))
+            here = paper_value((steps, returns), float(at), band)
             end = paper_end((steps, returns), furthest)
-            compared.append(Compared(task, arm, ours, here, end, BAND * float(np.ptp(values))))
+            if math.isnan(end) and task in unlike:
+                end = paper_plateau(panel, names[arm], furthest)
+            compared.append(Compared(task, arm, ours, here, end, band))
     return compared
 
 
+def paper_value(curve: Curve, step: float, band: float) -> float:
+    """A digitised curve at a step; NaN outside it, and in a gap that it crosses by more than the band."""
+    steps, returns = (np.asarray(part) for part in curve)
+    if not steps[0] <= step <= steps[-1]:
+        return math.nan
+    after = max(1, int(np.searchsorted(steps, step)))
+    leap = abs(returns[min(after, len(steps) - 1)] - returns[after - 1])
+    return float(np.interp(step, steps, returns)) if leap <= band else math.nan
+
+
 def paper_end(curve: Curve, furthest: float) -> float:
-    """Mean of a digitised curve over the last twentieth of the axis; its last point if it lies hidden there."""
+    """Mean of a digitised curve over the last twentieth of the axis; NaN if it lies hidden there, or stops before."""
     steps, returns = (np.asarray(part) for part in curve)
     last = steps >= 0.95 * furthest
-    return float(returns[last].mean() if last.any() else returns[-1])
+    return float(returns[last].mean()) if last.any() else math.nan
 
 
 def paper_plateau(panel: Mapping[str, Curve], arm: str, furthest: float) -> float:
     """Where a digitised curve ends; if its end lies hidden, the highest end of the curves that may hide it."""
-    hidden = np.max(panel[arm][0]) < 0.95 * furthest
-    return max(paper_end(curve, furthest) for name, curve in panel.items() if hidden or name == arm)
+    ends = {name: paper_end(curve, furthest) for name, curve in panel.items()}
+    return float(np.nanmax(list(ends.values()))) if math.isnan(ends[arm]) else ends[arm]
 
 
 def comparison_table(compared: Sequence[Compared]) -> str:
@@ -326,7 +378,8 @@ def draw(question: Question) -> None:
         for arm, theirs in question.names.items():
             if theirs in panel:
                 steps, returns = (np.asarray(part) for part in panel[theirs])
-                ends.setdefault(name, {})[arm] = paper_end((steps, returns), furthest)
+                if math.isfinite(end := paper_end((steps, returns), furthest)):
+                    ends.setdefault(name, {})[arm] = end
                 if (steps <= last).any():
                     dotted.setdefault(name, {})[arm] = (steps[steps <= last], returns[steps <= last])
     learning_curves(
@@ -341,7 +394,9 @@ def draw(question: Question) -> None:
 def report(question: Question) -> str:
     """What was found, in Markdown, from the committed data: figure, scores, claims, and the paper's values."""
     runs = outcomes(question)
-    claims = "\n".join(f"- {'Yes' if holds else 'No'}: {sentence}" for sentence, holds in question.claims(runs))
+    so_far = " so far" if missing(question) else ""
+    said = {True: f"Yes{so_far}", False: f"No{so_far}", None: "Not yet"}
+    claims = "\n".join(f"- {said[holds]}: {sentence}" for sentence, holds in question.claims(runs))
     parts = [
         f"![True return by steps, task by task](results/{question.name}/figure.png)",
         leaderboard(runs, question.reference, question.ranked) if {o.arm for o in runs} - {question.reference} else "",
@@ -352,18 +407,19 @@ def report(question: Question) -> str:
 
 
 def check(question: Question) -> bool:
-    """Print how the results compare with the paper's; whether they hold up."""
+    """Print how the results compare with the paper's; whether they hold up, which takes something to compare."""
     runs = outcomes(question)
     if not runs:
         raise UserError(f"there is nothing to check yet: {missing(question)}")
     compared, claims = beside_paper(question, runs), question.claims(runs)
     print(comparison_table(compared))
     for sentence, holds in claims:
-        print(f"{'yes' if holds else 'no'}: {sentence}")
+        print(f"{'not yet' if holds is None else 'yes' if holds else 'no'}: {sentence}")
     print(missing(question))
     if question.banded:
-        return all(row.verdict(row.here) != "below" for row in compared)
-    return bool(claims) and all(holds for _, holds in claims)
+        verdicts = [row.verdict(row.here) for row in compared]
+        return "below" not in verdicts and any(verdict != "hidden" for verdict in verdicts)
+    return bool(claims) and all(holds is True for _, holds in claims)
 
 
 def markdown(table: Sequence[Sequence[str]], text: int) -> str:

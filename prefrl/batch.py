@@ -9,6 +9,7 @@ import math
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import timedelta
@@ -33,9 +34,13 @@ def unfinished(runs: Sequence[BaselineConfig]) -> list[BaselineConfig]:
     """Those of these runs that are still to be run.
 
     Raises:
-        UserError: one of them cannot be done as asked, or another run is in its folder.
+        UserError: one of them cannot be done as asked, another run is in its folder, or two would share a store.
     """
     left = [run for run in runs if not is_done(run)]
+    stores = Counter(run.store for run in left if isinstance(run, TrainConfig) and run.store)
+    for store, times in stores.items():
+        if times > 1:
+            raise UserError(f"{times} runs would write their answers to {store!r}: a store is of one run alone.")
     for run in left:
         try:
             resolve(_elsewhere(run))

@@ -145,9 +145,12 @@ def _evaluate(config: EvaluateConfig) -> None:
         raise UserError(
             f"cannot write {str(config.out)!r}: there is no folder {str(config.out.parent)!r}; make it first."
         )
+    runs = [load_run(folder) for folder in find_runs(config.runs)]
+    learned = [run for run in runs if isinstance(run.config, TrainConfig) or run.folder in config.runs]
+    if not learned:
+        raise UserError(f"no run in {' '.join(map(str, config.runs))} has a reward model: all are of the true reward.")
     measured = {
-        str(run): evaluate_run(load_run(run), config.steps, config.pairs, seed=config.seed).measures
-        for run in find_runs(config.runs)
+        str(run.folder): evaluate_run(run, config.steps, config.pairs, seed=config.seed).measures for run in learned
     }
     print(measures_table(measured))
     if config.out is not None:

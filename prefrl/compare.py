@@ -26,7 +26,7 @@ from prefrl.config import (
     PreferenceConfig,
     TrainConfig,
     arm_name,
-    from_toml,
+    read_run,
     slug,
 )
 from prefrl.plots import Result, learning_curves, result_table
@@ -133,8 +133,7 @@ def read_outcome(folder: Path) -> Outcome:
     Raises:
         UserError: it is not a run folder, or no episode has finished in it.
     """
-    is_train = (folder / "labels.sqlite").exists()
-    config = from_toml(TrainConfig if is_train else BaselineConfig, folder / "config.toml")
+    config = read_run(folder)
     table = read_table(folder / "metrics.csv")
     measured = [(s, r) for s, r in zip(table["step"], table["true_return"], strict=True) if math.isfinite(r)]
     if not measured:
@@ -189,7 +188,8 @@ def results(outcomes: Sequence[Outcome]) -> list[Result]:
         reference = interquartile_mean(finals[TRUE_REWARD]) if TRUE_REWARD in finals else None
         for arm, values in finals.items():
             middle = interquartile_mean(values)
-            low, high = bootstrap_interval([values], interquartile_mean, np.random.default_rng(0))
+            drawn = bootstrap_interval([values], interquartile_mean, np.random.default_rng(0))
+            low, high = drawn if len(values) > 1 else (math.nan, math.nan)  # one seed has no spread
             ratio = middle / reference if reference and reference > 0 else None
             rows.append(Result(task, arm, len(values), middle, low, high, ratio))
     return rows

@@ -250,6 +250,16 @@ def from_toml(kind: type[Config], path: Path) -> Config:
     return from_values(kind, read_toml(path), repr(str(path)))
 
 
+def read_run(folder: Path) -> BaselineConfig:
+    """The configuration of a run's folder, a baseline's or one with a learned reward.
+
+    Raises:
+        UserError: as `from_toml`.
+    """
+    path = folder / "config.toml"
+    return from_toml(TrainConfig if "labels" in read_toml(path) else BaselineConfig, path)
+
+
 def from_values(kind: type[Config], values: Mapping[str, Any], source: str) -> Config:
     """A configuration of this kind from TOML values by field name.
 

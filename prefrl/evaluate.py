@@ -180,7 +180,7 @@ class Watch:
         }
 
     def _approval(self, true_return: float, newest: Steps) -> float:
-        """The learned gain of the newest phases over the best: judged at once, as r-hat's scale changes by the phase."""
+        """The learned gain of the newest phases over the best, by r-hat as it is: its scale changes."""
         if math.isfinite(true_return):
             every = -(-len(newest[0]) * SMOOTHED // WATCHED)
             self._lately.append((newest[0][::every], newest[1][::every]))

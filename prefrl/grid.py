@@ -24,7 +24,7 @@
 Every other key is a field of the run's configuration (`prefrl.config`). A block asks for every combination of the
 lists in it; where a field takes a list itself (`set`, `env_kwargs`, `teachers`), a list of lists does that. What stands
 above the blocks holds for each of them, as far as its command has such a field; a file without blocks is one block.
-Overrides come last, in order, and set single values.
+Overrides come last, in order, and set single values; what they `set` (or `env_kwargs`) goes by name over the block's.
 
 A run goes to OUT/ENV/ARM-seedN. Unless named, the arm is "true reward" or "700 labels" (folders: true-reward,
 labels700); whatever else its block lists is added, as in "700 labels, strategy uniform".
@@ -47,6 +47,7 @@ from prefrl.preference import UserError
 KINDS: dict[str, type[BaselineConfig]] = {"train": TrainConfig, "baseline": BaselineConfig}
 FIELDS = {command: {f.name: f for f in fields(kind) if f.name != "out"} for command, kind in KINDS.items()}
 BESIDES = {"command": "train", "cpus": 1, "gpus": 0}  # what a grid says of a run that is no field of its configuration
+PAIRS = ("set", "env_kwargs")  # fields of name=value pairs
 NAMING = ("command", "arm", "env", "seed")  # what tells runs apart, which an override leaves alone
 
 Values = Mapping[str, Any]  # as TOML has them
@@ -97,7 +98,7 @@ def read_grid(path: Path, out: Path | None = None) -> list[Job]:
         for run, lists in _combinations({**BESIDES, **top}, block, source):
             here = [i for i, override in enumerate(overrides) if _applies(override["when"], run)]
             for i in here:
-                run |= {name: value for name, value in overrides[i].items() if name in run}
+                run |= {name: _over(name, run[name], value) for name, value in overrides[i].items() if name in run}
             applied |= set(here)
             jobs.append(_job(run, lists, folder, source))
     for i in range(len(overrides)):
@@ -169,6 +170,14 @@ def _is_list(name: str, value: Any) -> bool:
 
 def _applies(when: Values, run: Values) -> bool:
     return all(run.get(name) in (value if _is_list(name, value) else [value]) for name, value in when.items())
+
+
+def _over(name: str, value: Any, other: Any) -> Any:
+    """The other value in place of this one; of name=value pairs, those that it names."""
+    if name not in PAIRS or not isinstance(other, list):
+        return other
+    named = {str(pair).partition("=")[0] for pair in other}
+    return [pair for pair in value or [] if str(pair).partition("=")[0] not in named] + other
 
 
 def _plain(default: Any) -> Any:

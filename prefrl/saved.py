@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 
 from prefrl.clips import FILMS, Artist, film, policy_frames
-from prefrl.config import BaselineConfig, TrainConfig, VideoConfig, from_toml
+from prefrl.config import BaselineConfig, VideoConfig, read_run
 from prefrl.exchange import store_of
 from prefrl.learners import Policy
 from prefrl.preference import Preference, UserError
@@ -100,6 +100,4 @@ def load_run(folder: Path | str) -> SavedRun:
     Raises:
         UserError: there is none.
     """
-    folder = Path(folder)
-    is_train = (folder / "reward.safetensors").exists() or (folder / "labels.sqlite").exists()
-    return SavedRun(folder, from_toml(TrainConfig if is_train else BaselineConfig, folder / "config.toml"))
+    return SavedRun(Path(folder), read_run(Path(folder)))

@@ -164,6 +164,19 @@ def test_compare_runs_every_arm_once_and_reports(capsys, tmp_path):
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
 
 
+def test_answers_elsewhere_are_of_one_run_which_is_read_back(capsys, tmp_path):
+    arguments = ["compare", *SMALL[:-3], "--no-tensorboard", *FAST, "--out", "cmp", "--store", "sqlite:///answers.db"]
+    assert main([*arguments, "--labels", "10", "--seeds", "2"]) == 2
+    assert "a store is of one run alone" in capsys.readouterr().err
+    assert not (tmp_path / "cmp").exists()
+    assert main([*arguments, "--labels", "10", "--seeds", "1"]) == 0
+    assert not (tmp_path / "cmp" / "labels10-seed0" / "labels.sqlite").exists()
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "10 labels" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2] == "1"
+    assert cells[4:6] == ["-", "-"]  # one seed has no interval
+
+
 def test_envs_lists_ids_with_horizon_and_segment(capsys):
     assert main(["envs", "halfcheetah"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -137,6 +137,20 @@ def test_a_later_override_wins_and_defaults_can_be_asked_about(read):
     assert job.config.out.name == "labels30-seed0"
 
 
+def test_an_override_replaces_learner_settings_by_name(read):
+    (job,) = read(
+        """
+        set = ["gamma=0.9", "batch_size=64"]
+        [[override]]
+        when = {labels = 700}
+        set = ["gamma=0.99", "target_kl=0.03"]
+        teachers = ["mistake"]
+        """
+    )
+    assert job.config.set == ("batch_size=64", "gamma=0.99", "target_kl=0.03")
+    assert job.config.teachers == ("mistake",)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -104,6 +104,19 @@ def test_the_papers_curves_end_where_its_figure_does():
     assert question.paper_end(paper["HalfCheetah"]["true reward"], 2e7) == pytest.approx(4200, rel=0.03)
     assert question.paper_end(paper["Hopper"]["700 synthetic"], 2e7) == pytest.approx(4490, rel=0.03)
     assert question.paper_end(paper["InvertedDoublePendulum"]["350 synthetic"], 2e7) == pytest.approx(920, rel=0.2)
+    pendulum = paper["InvertedPendulum"]
+    assert math.isnan(question.paper_end(pendulum["700 synthetic"], 2e6))  # it goes on behind the others
+    assert question.paper_plateau(pendulum, "700 synthetic", 2e6) == pytest.approx(1374, abs=1)
+    assert question.paper_plateau(pendulum, "750 human", 2e6) == question.paper_end(pendulum["750 human"], 2e6)
+
+
+def test_a_gap_of_the_papers_curve_is_not_bridged_where_it_leaps():
+    curve = (np.array([1.0, 2.0, 9.0]), np.array([0.0, 1.0, 50.0]))
+    assert question.paper_value(curve, 1.5, 5.0) == 0.5
+    assert question.paper_value(curve, 1.0, 5.0) == 0.0
+    assert question.paper_value(curve, 9.0, 100.0) == 50.0
+    assert math.isnan(question.paper_value(curve, 5.0, 5.0))
+    assert math.isnan(question.paper_value(curve, 9.5, 100.0))
 
 
 def made_up(task: str, arm: str, final: float, seed: int = 0, last: float = 2e6) -> Outcome:
@@ -112,13 +125,29 @@ def made_up(task: str, arm: str, final: float, seed: int = 0, last: float = 2e6)
 
 def test_scores_are_shares_of_the_way_from_random_actions_to_the_reference():
     low = question.random_returns()[HOPPER]
-    runs = [made_up(HOPPER, "true reward", low + 1000 + d) for d in (-10, 10)]
-    runs += [made_up(HOPPER, "700 labels", low + 500 + d) for d in (-100, 100)]
+    runs = [made_up(HOPPER, "true reward", low + 1000 + d, seed) for seed, d in enumerate((-10, 10))]
+    runs += [made_up(HOPPER, "700 labels", low + 500 + d, seed) for seed, d in enumerate((-100, 100))]
     shares = question.scores(runs, "true reward")
     np.testing.assert_allclose(shares["700 labels"][0], [0.4, 0.6])
-    (line,) = (row for row in question.leaderboard(runs, "true reward").splitlines() if "700" in row)
-    assert [cell.strip() for cell in line.strip("|").split("|")] == ["700 labels", "1", "2", "0.50", "0.40 to 0.60"]
+    lines = question.leaderboard(runs, "true reward").splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    (line,), (best,) = ([row for row in table if row[0] == arm] for arm in ("700 labels", "true reward"))
+    assert best == ["true reward", "1", "2", "1.00", "-"]  # what is divided by
+    assert line[:4] == ["700 labels", "1", "2", "0.50"]
+    bounds = [float(bound) for bound in line[4].split(" to ")]
+    assert bounds == pytest.approx([400 / 1010, 600 / 990], abs=0.01)  # both are drawn anew
+    assert " to " not in question.leaderboard([o for o in runs if o.seed == 0], "true reward")  # one seed has no spread
     assert question.scores([made_up(HOPPER, "true reward", low - 1)], "true reward") == {}
+
+
+def test_arms_are_compared_on_the_tasks_and_seeds_that_all_have():
+    walker, ant = "prefrl/Walker2d-v0", "prefrl/Ant-v0"
+    keys = [*product([HOPPER, walker], ("true reward", "700 labels"), range(2)), (HOPPER, "true reward", 2)]
+    everywhere = [made_up(task, arm, 1.0, seed) for task, arm, seed in keys]
+    runs = [*everywhere, made_up(ant, "true reward", 1.0)]
+    assert question.comparable(runs) == everywhere[:-1]
+    assert question.comparable(everywhere[1:]) == [o for o in everywhere if o.seed == 1]
+    assert question.comparable([]) == []
 
 
 def test_where_ours_lies_of_the_papers_band():
@@ -157,6 +186,7 @@ def test_claims_say_how_it_turned_out():
     assert figure5.claims(runs) == [
         (f"no segments reaches 0.90 {words}", False),
         (f"target reaches 0.50 {words}", True),
+        ("no online queries has not been run beside the original; by the paper's words it should be below 1.00.", None),
     ]
     runs = [made_up(HOPPER, arm, low + gain) for arm, gain in (("true reward", 100), ("700 labels", 96))]
     (first, yes), (second, no) = figure2.goals(runs)
@@ -247,16 +277,22 @@ def test_a_report_works_on_what_is_there_and_says_what_is_missing(small, tmp_pat
     assert "leave out --check" in capsys.readouterr().err
 
 
-def test_runs_of_other_steps_are_not_of_the_question(small, tmp_path):
+def test_runs_of_other_steps_and_settings_are_not_of_the_question(small, tmp_path, capsys):
     (job, _), _ = small.planned().values()
     assert isinstance(job.config, TrainConfig)
     assert arm_name(job.config) == "20 labels"
     grid = tmp_path / "grids" / "small.toml"
     train(job.config, quiet=True)
     assert question.gather(small) == 1
-    grid.write_text(grid.read_text().replace("4_000", "8_000"))
+    asked = grid.read_text()
+    grid.write_text(asked.replace("4_000", "8_000"))
     assert question.gather(small) == 0
     assert question.outcomes(small) == []
+    (small.folder / "runs.csv").unlink()
+    grid.write_text(asked.replace("n_steps=100", "n_steps=50"))
+    assert question.gather(small) == 0
+    assert not (small.folder / "runs.csv").exists()
+    assert "holds a run with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("gain", "code"), [(-3000.0, 1), (3000.0, 0)])
@@ -267,6 +303,18 @@ def test_the_check_fails_where_ours_lies_below(monkeypatch, capsys, gain, code):
     with pytest.raises(SystemExit, match=str(code)):
         question.main(figure2.QUESTION)
     assert ("below" if code else "above") in capsys.readouterr().out
+
+
+def test_the_check_fails_where_there_is_nothing_to_compare(monkeypatch, capsys):
+    hidden = made_up("prefrl/Ant-v0", "700 labels", -5000.0)  # the paper's curve lies behind others there
+    switch = made_up("prefrl/Ant-v0", "target", -5000.0)  # and the original has not been run
+    for asked, run in ((figure2.QUESTION, hidden), (figure5.QUESTION, switch)):
+        monkeypatch.setattr(question, "outcomes", lambda asked, run=run: [run])
+        monkeypatch.setattr("sys.argv", [asked.name, "--check"])
+        with pytest.raises(SystemExit, match="1"):
+            question.main(asked)
+    assert "hidden" in (said := capsys.readouterr().out)
+    assert "not yet: target has not been run beside the original" in said
 
 
 def test_a_page_without_room_for_the_question_is_explained(tmp_path):
@@ -283,7 +331,10 @@ def test_the_presets_are_what_the_tuning_chose(tmp_path, monkeypatch):
     for task in dict.fromkeys(task for task, _, _ in planned):
         config = planned[task, f"700 labels, {tuning.CHOSEN[question.panel_of(task)]}", 100][0].config
         preset, asked = resolve(replace(config, set=(), reward_std=None)), resolve(config)
-        assert (sorted(preset.set), preset.reward_std) == (sorted(asked.set), asked.reward_std)
+        assert preset.reward_std == asked.reward_std
+        of_preset, of_asked = (name_value(c.set, "setting") for c in (preset, asked))
+        of_asked["target_kl"] = of_preset.get("target_kl", math.inf)  # chosen later, by another question
+        assert {"policy_kwargs": {}, "target_kl": math.inf, **of_preset} == {"policy_kwargs": {}, **of_asked}
 
 
 def test_the_presets_bound_the_policys_updates_where_that_was_chosen(tmp_path, monkeypatch):

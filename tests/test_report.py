@@ -1,5 +1,6 @@
 """A run as one page: whole, without a server or a network, and true to the run."""
 
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,7 @@ import prefrl
 from prefrl.cli import main
 from prefrl.config import BaselineConfig, TrainConfig
 from prefrl.preference import UserError
-from prefrl.report import label_log, write_page
+from prefrl.report import agreement_figure, label_log, write_page
 
 SETTINGS = ("n_steps=50", "batch_size=100", "n_epochs=1")
 
@@ -120,3 +121,12 @@ def test_measures_of_saved_runs_are_a_table_and_a_file(runs, tmp_path, capsys):
     assert {"epic", "dard", "brier", "calibration_error", "episode_correlation"} <= set(row)
     assert main(["evaluate", str(runs / "true")]) == 2  # there is no learned reward
     assert "no reward model" in capsys.readouterr().err
+    assert main(["evaluate", str(runs), "--steps", "400", "--pairs", "50", "--out", str(out)]) == 0
+    named = {line.partition(",")[0] for line in out.read_text().splitlines()[1:]}
+    assert str(runs / "one") in named
+    assert str(runs / "true") not in named  # of a folder, those that have one
+
+
+def test_where_nothing_was_measured_the_figures_are_empty():
+    unknown = {name: [math.nan] * 2 for name in ("accuracy", "held_out_accuracy", "correlation")}
+    assert agreement_figure({"step": [1.0, 2.0], **unknown}).axes[0].get_ylim()[0] == 0.4

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from prefrl.preference import UserError
-from prefrl.stats import align_curves, bootstrap_interval, final_return, interquartile_mean
+from prefrl.stats import align_curves, bootstrap_interval, bootstrap_share_interval, final_return, interquartile_mean
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,28 @@ def test_more_confidence_is_wider():
 def test_an_impossible_bootstrap_is_explained(samples, options, message):
     with pytest.raises(UserError, match=message):
         bootstrap_interval(samples, np.mean, np.random.default_rng(0), **options)
+
+
+def test_a_share_is_no_surer_than_what_it_is_a_share_of():
+    """Of one distribution for both, 1 lies in 95 of 100 intervals, and in fewer if the reference is taken for known."""
+    rng, covered, of_known = np.random.default_rng(0), 0, 0
+    for _ in range(100):
+        samples, references = rng.normal(1, 0.4, (2, 8, 5))
+        low, high = bootstrap_share_interval(list(samples), list(references), rng, resamples=300)
+        covered += low <= 1 <= high
+        known = [a / interquartile_mean(b) for a, b in zip(samples, references, strict=True)]
+        low, high = bootstrap_interval(known, interquartile_mean, rng, resamples=300)
+        of_known += low <= 1 <= high
+    assert covered >= 89
+    assert of_known < covered
+
+
+def test_shares_by_hand():
+    rng = np.random.default_rng(0)
+    assert bootstrap_share_interval([[1.0, 1.0], [4.0]], [[2.0], [8.0, 8.0]], rng) == (0.5, 0.5)
+    low, high = bootstrap_share_interval([[1.0]], [[1.0, -3.0]], rng)  # at times no better than nothing
+    assert low == 1
+    assert high > 1e6
 
 
 @pytest.mark.parametrize("axis", [None, 0])
