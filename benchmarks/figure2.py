@@ -50,8 +50,9 @@ benchmarks.random_actions`) to the true reward's result.
 The paper's curves are digitised from its figure ([`paper_curves.csv`](paper_curves.csv)): means of five runs, without
 spread, read to a thousandth of what the axis spans. Ours counts as inside where it lies within a tenth of that span.
 The paper does not say how long its pendulums' episodes are, and their levels show that they are not ours: those two
-tasks are compared on the way from random actions to the true reward's end, and their curves are left out of the
-figure. A curve of theirs that goes on behind others is taken to end at the highest of them.
+tasks are compared on the way from random actions to the true reward's end, by share of it and given on the paper's
+scale, and their curves are left out of the figure. A curve of theirs that goes on behind others is taken to end at the
+highest of them.
 
 While runs are missing, the table has the seeds that every arm has on every task, and the comparison with the paper
 has all there are.""",

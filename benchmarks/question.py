@@ -355,12 +355,12 @@ def paper_plateau(panel: Mapping[str, Curve], arm: str, furthest: float) -> floa
     return float(np.nanmax(list(ends.values()))) if math.isnan(ends[arm]) else ends[arm]
 
 
-def comparison_table(compared: Sequence[Compared]) -> str:
-    """The comparison as Markdown."""
+def comparison_table(compared: Sequence[Compared], unlike: Sequence[str] = ()) -> str:
+    """The comparison as Markdown; tasks of other levels than the paper's are marked."""
     table = [("task", "arm", "ours", "paper, same step", "ours is", "paper, its end", "ours is")]
     for c in compared:
         here, end = (("-" if math.isnan(x) else f"{x:z,.4g}", c.verdict(x)) for x in (c.here, c.end))
-        table.append((panel_of(c.task), c.arm, f"{c.ours:z,.4g}", *here, *end))
+        table.append((panel_of(c.task) + " (share)" * (c.task in unlike), c.arm, f"{c.ours:z,.4g}", *here, *end))
     return markdown(table, text=2)
 
 
@@ -401,7 +401,7 @@ def report(question: Question) -> str:
         f"![True return by steps, task by task](results/{question.name}/figure.png)",
         leaderboard(runs, question.reference, question.ranked) if {o.arm for o in runs} - {question.reference} else "",
         claims,
-        comparison_table(beside_paper(question, runs)) if question.figure else "",
+        comparison_table(beside_paper(question, runs), question.unlike) if question.figure else "",
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -412,7 +412,7 @@ def check(question: Question) -> bool:
     if not runs:
         raise UserError(f"there is nothing to check yet: {missing(question)}")
     compared, claims = beside_paper(question, runs), question.claims(runs)
-    print(comparison_table(compared))
+    print(comparison_table(compared, question.unlike))
     for sentence, holds in claims:
         print(f"{'not yet' if holds is None else 'yes' if holds else 'no'}: {sentence}")
     print(missing(question))

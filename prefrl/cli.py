@@ -103,7 +103,8 @@ class EnvsConfig:
 
 DESCRIPTION = """Learn a reward, and a policy that maximises it, from a few hundred preferences between short clips.
 
-"prefrl COMMAND --help" lists a command's options; "--config FILE.toml" sets them by name, below those given here."""
+"prefrl COMMAND --help" lists a command's options. "--config FILE.toml" sets those of train, baseline and compare by
+name, below what is given here."""
 
 
 def _train(config: TrainConfig) -> None:
@@ -119,18 +120,31 @@ def _baseline(config: BaselineConfig) -> None:
 
 
 def _compare(config: CompareConfig) -> None:
-    from prefrl.compare import results, run_comparison
+    from prefrl.compare import folder_of, results, run_comparison
     from prefrl.plots import result_table
 
     print(result_table(results(run_comparison(config))))
+    print(folder_of(config) / "compare.png")
 
 
 def _plot(config: PlotConfig) -> None:
-    from prefrl.compare import find_runs, panels, read_outcome
+    from prefrl.compare import find_runs, panels, read_outcomes
     from prefrl.plots import learning_curves
 
-    learning_curves(panels([read_outcome(run) for run in find_runs(config.runs)]), config.out)
+    _check_place(config.out, makes_folders=True)
+    learning_curves(panels(read_outcomes(find_runs(config.runs))), config.out)
     print(config.out)
+
+
+def _check_place(path: Path, makes_folders: bool = False) -> None:
+    """Before anything is measured: whether a file can be written there."""
+    folder = path.parent
+    while makes_folders and not folder.exists():
+        folder = folder.parent
+    if path.is_dir():
+        raise UserError(f"cannot write {str(path)!r}: it is a folder; give a file in it.")
+    if not folder.is_dir():
+        raise UserError(f"cannot write {str(path)!r}: there is no folder {str(folder)!r}; make it first.")
 
 
 def _evaluate(config: EvaluateConfig) -> None:
@@ -141,10 +155,8 @@ def _evaluate(config: EvaluateConfig) -> None:
     from prefrl.plots import measures_table
     from prefrl.saved import load_run
 
-    if config.out is not None and not config.out.parent.is_dir():
-        raise UserError(
-            f"cannot write {str(config.out)!r}: there is no folder {str(config.out.parent)!r}; make it first."
-        )
+    if config.out is not None:
+        _check_place(config.out)
     runs = [load_run(folder) for folder in find_runs(config.runs)]
     learned = [run for run in runs if isinstance(run.config, TrainConfig) or run.folder in config.runs]
     if not learned:
@@ -182,6 +194,7 @@ def _sweep(config: SweepConfig) -> int:
 def _report(config: ReportConfig) -> None:
     from prefrl.report import write_page
 
+    _check_place(config.out)
     write_page(config.runs, config.out, config.clips, config.steps)
     print(config.out)
 
@@ -257,6 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(given: list[str]) -> Any:
     """The configuration that the arguments spell, over the TOML file they name."""
     given, path = _take_config(given)
+    if path is not None and given and given[0] in COMMANDS and not issubclass(COMMANDS[given[0]][0], BaselineConfig):
+        raise UserError(f"--config is for train, baseline and compare: give the options of {given[0]} by name.")
     commands = []
     for name, (kind, _) in COMMANDS.items():
         if path is not None and given[:1] == [name]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from prefrl.config import (
 from prefrl.plots import Result, learning_curves, result_table
 from prefrl.preference import UserError
 from prefrl.resolve import resolve
-from prefrl.runlog import read_table, versions
+from prefrl.runlog import is_finished, read_table, versions
 from prefrl.stats import Curve, bootstrap_interval, final_return, interquartile_mean
 
 FINAL_SHARE = 0.1  # a run's result is its mean true return over this last share of the steps
@@ -68,7 +69,7 @@ def run_comparison(config: CompareConfig, quiet: bool = False) -> list[Outcome]:
     Raises:
         UserError: a run cannot be done as asked, or a folder in the way holds another run.
     """
-    folder = config.out or Path("runs/compare") / slug(config.env)
+    folder = folder_of(config)
     runs = plan_runs(config, folder)
     left = unfinished(runs)
     for run in left:
@@ -78,6 +79,11 @@ def run_comparison(config: CompareConfig, quiet: bool = False) -> list[Outcome]:
     outcomes = [read_outcome(run.out) for run in runs if run.out is not None]
     write_report(outcomes, folder, title=f"{config.env}, {config.steps:,} steps")
     return outcomes
+
+
+def folder_of(config: CompareConfig) -> Path:
+    """Where a comparison's runs, table, data and figure go."""
+    return config.out or Path("runs/compare") / slug(config.env)
 
 
 def plan_runs(config: CompareConfig, folder: Path) -> list[BaselineConfig]:
@@ -161,20 +167,54 @@ def describe(folder: Path) -> str:
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """The run folders among these folders and anywhere inside them, in order of name; stopped runs are left out.
+    """The run folders among these folders and the finished ones anywhere inside them, each once, in order of name.
+
+    Says, on stderr, which runs inside are left out because they have not finished.
 
     Raises:
-        UserError: a folder neither is nor holds a run.
+        UserError: a folder neither is nor holds a finished run.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
     for folder in folders:
-        inside = sorted(path.parent for path in folder.rglob("config.toml") if not is_set_aside(path.parent))
+        inside = [path.parent for path in folder.rglob("config.toml") if not is_set_aside(path.parent)]
         if not inside:
             raise UserError(
                 f"{str(folder)!r} neither is a run folder nor holds any: give folders that `prefrl train` made."
             )
-        found += inside
-    return found
+        taken = [run for run in inside if run == folder or is_finished(run)]
+        left = sorted(str(run) for run in inside if run not in taken)
+        if not taken:
+            raise UserError(f"none of the {len(left)} runs in {str(folder)!r} has finished: name those you mean.")
+        if left:
+            print(
+                f"{len(left)} of {len(inside)} runs have not finished and are left out: {', '.join(left)}",
+                file=sys.stderr,
+            )
+        found |= {run.resolve(): run for run in sorted(taken, key=_by_number)}
+    return list(found.values())
+
+
+def _by_number(path: Path) -> list[str | int]:
+    """A sort key by which labels350 comes before labels1400."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+
+
+def read_outcomes(folders: Sequence[Path]) -> list[Outcome]:
+    """What these run folders say.
+
+    Raises:
+        UserError: as `read_outcome`, or two of them would pass for seeds of one arm though they are the same seed.
+    """
+    read: dict[tuple[str, str, int], tuple[Path, Outcome]] = {}
+    for folder in folders:
+        outcome = read_outcome(folder)
+        other, _ = read.setdefault((outcome.task, outcome.arm, outcome.seed), (folder, outcome))
+        if other != folder:
+            raise UserError(
+                f"{str(other)!r} and {str(folder)!r} are both seed {outcome.seed} of {outcome.arm!r} on "
+                f"{outcome.task}: name arms that differ by --arm when you run them, or by `arm` in their config.toml."
+            )
+    return [outcome for _, outcome in read.values()]
 
 
 def results(outcomes: Sequence[Outcome]) -> list[Result]:
@@ -182,9 +222,8 @@ def results(outcomes: Sequence[Outcome]) -> list[Result]:
     rows = []
     for task in dict.fromkeys(outcome.task for outcome in outcomes):
         of_task = [outcome for outcome in outcomes if outcome.task == task]
-        finals = {
-            arm: np.array([o.final for o in of_task if o.arm == arm]) for arm in dict.fromkeys(o.arm for o in of_task)
-        }
+        arms = sorted(dict.fromkeys(o.arm for o in of_task), key=lambda arm: arm != TRUE_REWARD)
+        finals = {arm: np.array([o.final for o in of_task if o.arm == arm]) for arm in arms}
         reference = interquartile_mean(finals[TRUE_REWARD]) if TRUE_REWARD in finals else None
         for arm, values in finals.items():
             middle = interquartile_mean(values)

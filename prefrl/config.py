@@ -289,6 +289,7 @@ def from_values(kind: type[Config], values: Mapping[str, Any], source: str) -> C
             "Path": isinstance(value, str),
             "bool": isinstance(value, bool),
             "tuple[str, ...]": isinstance(value, list) and all(isinstance(item, str) for item in value),
+            "tuple[int, ...]": isinstance(value, list) and all(type(item) is int for item in value),
         }
         if not any(
             fits and allowed_kind in known[name].split(" | ") for allowed_kind, fits in allowed.items()

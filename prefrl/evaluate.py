@@ -32,6 +32,7 @@ from prefrl.measures import (
     reliability,
     smoothed,
 )
+from prefrl.preference import UserError
 from prefrl.presets import name_value
 from prefrl.queries import predicted_preferences
 from prefrl.recorder import Episode, Pairs, Recorder
@@ -228,6 +229,9 @@ def evaluate_run(
     Raises:
         UserError: the run has no reward model or no policy, or the steps are too few for two windows.
     """
+    for name, value, least in (("steps", steps, 1), ("pairs", pairs, 1), ("moments", moments, 2), ("seed", seed, 0)):
+        if value < least:
+            raise UserError(f"{name}={value} must be at least {least}.")
     r_hat, policy, config = run.r_hat, run.policy, run.config
     assert isinstance(config, TrainConfig) and config.segment_steps
     rng = np.random.default_rng(seed)

@@ -108,14 +108,14 @@ def reliability(predicted: Array, mu: Array, bins: int = 10) -> Reliability:
 
 
 def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Pearson's correlation coefficient; NaN where either is constant or not finite."""
-    if not len(a) or not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
+    """Pearson's correlation coefficient; NaN of fewer than three values, and where either is constant or not finite."""
+    if len(a) < 3 or not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
     return float(np.corrcoef(a, b)[0, 1])
 
 
 def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Spearman's: Pearson's of the ranks, ties sharing theirs; NaN where either is constant or not finite."""
+    """Spearman's: Pearson's of the ranks, ties sharing theirs; NaN where that is."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.nan
     return correlation(scipy.stats.rankdata(a), scipy.stats.rankdata(b))

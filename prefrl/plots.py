@@ -138,7 +138,8 @@ def curves_figure(
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for place, (task, axes) in enumerate(zip(tasks, grid, strict=False)):
         _draw(axes, arms[task], dotted[task], styles, scale)
-        axes.set_title(task, loc="left", fontsize=10, fontweight="bold", color=INK)
+        room = (width / columns - 0.4) / 0.085  # characters of ten points, about
+        axes.set_title(task, loc="left", fontsize=10 * min(1, room / len(task)), fontweight="bold", color=INK)
         if place + columns >= len(tasks):  # nothing below it
             axes.set_xlabel(f"environment steps ({unit})", fontsize=8.5, color=MUTED)
         if place % columns == 0 and ylabel:
@@ -296,11 +297,14 @@ def _add_legend(
         handles.append(Line2D([], [], color=MUTED, linestyle="", marker="<", markersize=5, label=label))
     width = figure.get_figwidth()
     sizes = [0.55 + 0.065 * len(str(handle.get_label())) for handle in handles]  # inches, about
-    fits = [n for n in range(1, len(sizes) + 1) if sum(max(part) for part in np.array_split(sizes, n)) < width]
+    fits = [n for n in range(1, len(sizes) + 1) if sum(max(sizes[i::n]) for i in range(n)) < width]
+    columns = max(fits, default=1)
     figure.legend(
-        handles=handles,
+        handles=[
+            handle for i in range(columns) for handle in handles[i::columns]
+        ],  # it fills columns, and is read in rows
         loc="outside upper left",
-        ncols=max(fits, default=1),
+        ncols=columns,
         frameon=False,
         fontsize=9,
         labelcolor=INK,

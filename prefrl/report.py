@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefrl.bradley_terry import probability
-from prefrl.compare import Outcome, find_runs, panels, read_outcome, results
+from prefrl.compare import Outcome, find_runs, panels, read_outcomes, results
 from prefrl.config import TrainConfig, arm_name, to_toml
 from prefrl.evaluate import Evaluation, evaluate_run
 from prefrl.plots import AXIS, GRID, INK, MUTED, PALETTE, curves_figure
@@ -95,8 +95,10 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
 
     if out.suffix != ".html" or not out.parent.is_dir():
         raise UserError(f"a report is an .html file in a folder that is there: got {str(out)!r}.")
+    if clips < 0:
+        raise UserError(f"clips={clips} must not be negative: 0 shows none.")
     runs = [load_run(folder) for folder in find_runs(folders)]
-    outcomes = [read_outcome(run.folder) for run in runs]
+    outcomes = read_outcomes([run.folder for run in runs])
     figure = curves_figure(panels(outcomes))
     environment = Environment(
         loader=PackageLoader("prefrl", "."),

@@ -10,6 +10,7 @@ import gymnasium as gym
 import pytest
 
 from prefrl.cli import main
+from prefrl.compare import find_runs
 
 SMALL = ["--env", "Pendulum-v1", "--steps", "4000", "--labels", "20", "--n-envs", "8", "--no-tensorboard"]
 FAST = ["--set", "n_steps=50", "batch_size=100", "n_epochs=1", "--phases", "4"]
@@ -44,6 +45,9 @@ WRONG = {
     "unknown device": (["train", "--device", "tpu"], "auto, cpu or cuda"),
     "plot of nothing": (["plot", "no-such-folder"], "give folders that `prefrl train` made"),
     "unknown list": (["envs", "zzzz"], "no environment's id contains 'zzzz'"),
+    "a figure that is a folder": (["plot", ".", "--out", "."], "it is a folder"),
+    "a table in no folder": (["evaluate", ".", "--out", "no/such.csv"], "there is no folder 'no'; make it first"),
+    "options of another command": (["plot", "--config", "mine.toml"], "--config is for train, baseline and compare"),
 }
 
 
@@ -175,6 +179,33 @@ def test_answers_elsewhere_are_of_one_run_which_is_read_back(capsys, tmp_path):
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[2] == "1"
     assert cells[4:6] == ["-", "-"]  # one seed has no interval
+
+
+def test_runs_that_have_not_finished_or_are_one_seed_twice_are_no_seeds(capsys, tmp_path):
+    common = ["baseline", *SMALL[:4], *SMALL[-3:], *FAST]
+    for place in ("a/10", "a/9", "b"):
+        assert main([*common, "--out", place]) == 0
+    capsys.readouterr()
+    assert find_runs([Path("a"), Path("a/9"), Path("./a/../b")]) == [Path("a/9"), Path("a/10"), Path("./a/../b")]
+    assert main(["plot", "a", "--out", "figure.png"]) == 2
+    assert "'a/9' and 'a/10' are both seed 0 of 'true reward' on Pendulum-v1: name arms" in capsys.readouterr().err
+    assert not (tmp_path / "figure.png").exists()
+    (tmp_path / "a/10/result.json").unlink()
+    assert main(["plot", "a", "--out", "figure.png"]) == 0
+    assert "1 of 2 runs have not finished and are left out: a/10" in capsys.readouterr().err
+    assert main(["plot", "a/10", "--out", "figure.png"]) == 0  # one that is named is shown
+    (tmp_path / "a/9/result.json").unlink()
+    assert main(["plot", "a", "--out", "figure.png"]) == 2
+    assert "none of the 2 runs in 'a' has finished" in capsys.readouterr().err
+
+
+def test_a_comparison_is_asked_for_in_a_file(capsys, tmp_path):
+    (tmp_path / "mine.toml").write_text("labels = [10, 20]\nseeds = 1\nsteps = 0\n")
+    assert main(["compare", "--config", "mine.toml"]) == 2
+    assert "steps=0 must be more than zero" in capsys.readouterr().err
+    (tmp_path / "mine.toml").write_text("labels = [10, 'many']\n")
+    assert main(["compare", "--config", "mine.toml"]) == 2
+    assert "sets labels = [10, 'many']" in capsys.readouterr().err
 
 
 def test_envs_lists_ids_with_horizon_and_segment(capsys):

@@ -45,6 +45,11 @@ def test_no_answers_no_measures() -> None:
     assert math.isnan(accuracy(np.array([0.7]), np.array([0.5])))
 
 
+def test_two_points_have_no_correlation() -> None:
+    assert math.isnan(correlation(np.array([1.0, 2.0]), np.array([5.0, 7.0])))
+    assert correlation(np.array([1.0, 2.0, 4.0]), np.array([5.0, 6.0, 8.0])) == pytest.approx(1)
+
+
 def test_answers_of_returns() -> None:
     returns = np.array([[2.0, 1.0], [1.0, 2.0], [3.0, 3.0], [math.nan, 1.0]])
     np.testing.assert_array_equal(answers_of(returns), [1.0, 0.0, 0.5, math.nan])

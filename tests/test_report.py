@@ -127,6 +127,20 @@ def test_measures_of_saved_runs_are_a_table_and_a_file(runs, tmp_path, capsys):
     assert str(runs / "true") not in named  # of a folder, those that have one
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["evaluate", "--pairs", "0"], "pairs=0 must be at least 1"),
+        (["evaluate", "--steps", "-5"], "steps=-5 must be at least 1"),
+        (["evaluate", "--seed", "-1"], "seed=-1 must be at least 0"),
+        (["report", "--clips", "-3"], "clips=-3 must not be negative"),
+    ],
+)
+def test_numbers_that_cannot_be_are_explained(runs, tmp_path, capsys, arguments, says):
+    assert main([*arguments, str(runs / "one"), "--out", str(tmp_path / "out.html")]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_where_nothing_was_measured_the_figures_are_empty():
     unknown = {name: [math.nan] * 2 for name in ("accuracy", "held_out_accuracy", "correlation")}
     assert agreement_figure({"step": [1.0, 2.0], **unknown}).axes[0].get_ylim()[0] == 0.4
