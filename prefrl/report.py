@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -100,6 +101,11 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
     runs = [load_run(folder) for folder in find_runs(folders)]
     outcomes = read_outcomes([run.folder for run in runs])
     figure = curves_figure(panels(outcomes))
+    shown = []
+    for place, (run, outcome) in enumerate(zip(runs, outcomes, strict=True), 1):
+        if len(runs) > 1:  # each takes a minute or so
+            print(f"{place} of {len(runs)}: {run.folder}", file=sys.stderr)
+        shown.append(_run(run, outcome, clips, steps))
     environment = Environment(
         loader=PackageLoader("prefrl", "."),
         autoescape=True,
@@ -112,7 +118,7 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         curves=_svg(figure),
         curves_width=round(110 * figure.get_figwidth()),
         results=results(outcomes),
-        runs=[_run(run, outcome, clips, steps) for run, outcome in zip(runs, outcomes, strict=True)],
+        runs=shown,
     )
     out.write_text(page)
 
