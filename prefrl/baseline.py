@@ -71,7 +71,8 @@ def run_baseline(config: BaselineConfig, quiet: bool = False) -> Path:
         The run's folder (see `prefrl.runlog`).
 
     Raises:
-        UserError: the configuration cannot be run; nothing has been written.
+        UserError: the configuration cannot be run, or the environment fails as it runs. Unless a phase had come to its
+            end by then, no folder is left.
     """
     cfg = resolve(config)
     assert cfg.n_envs and cfg.reward_std and cfg.explore_steps is not None

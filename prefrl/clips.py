@@ -250,10 +250,15 @@ def film(frames: Frames, fps: float, suffix: str = ".mp4") -> bytes:
 
 
 def without_screen() -> None:
-    """Let pygame draw into memory where there is no screen to draw on; otherwise it complains, and may fail."""
+    """Let pygame draw into memory where there is no screen to draw on; otherwise it complains, and may fail.
+
+    Nor may SDL, below it, take SIGTERM for itself: it would make an event of it that nobody reads, and `kill`, like a
+    cluster that wants its machine back, would end nothing.
+    """
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
 
 
 def find_display() -> None:

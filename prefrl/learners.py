@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -76,15 +77,16 @@ def learner_class(name: str) -> type[OnPolicyAlgorithm]:
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:
-    """Whether a learner takes these settings.
+    """Whether a learner takes these settings, as far as its signature says.
 
     Raises:
         UserError: it does not.
     """
-    takes = set(inspect.signature(learner_class(name)).parameters) - {"policy", "env", "seed", "device", "self"}
+    parameters = inspect.signature(learner_class(name)).parameters
+    takes = {n for n in parameters if not n.startswith("_")} - {"policy", "env", "seed", "device", "self"}
     for setting, value in settings.items():
         if setting not in takes:
-            hint = did_you_mean(setting, takes) or f" It has {', '.join(sorted(n for n in takes if n[0] != '_'))}."
+            hint = did_you_mean(setting, takes) or f" It has {', '.join(sorted(takes))}."
             raise UserError(f"learner {name!r} has no setting {setting!r}.{hint}")
         if isinstance(value, str) and value.startswith("lin_"):
             try:
@@ -93,6 +95,30 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
                 raise UserError(
                     f"{setting}={value} is no schedule: write lin_ and a number, such as lin_3e-4."
                 ) from error
+        if wanted := _wanted(parameters[setting], value):
+            raise UserError(f"{setting}={value!r} is no setting of learner {name!r}: it must be {wanted}.")
+
+
+def _wanted(parameter: inspect.Parameter, value: Any) -> str | None:
+    """What a setting must be and this value is not, by the parameter's default and annotation; None if it will do."""
+    default = parameter.default
+    kind = parameter.annotation
+    kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+    is_number = type(value) in (int, float) and not math.isnan(value)
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if kind == "int":
+        counts = isinstance(default, int) and default > 0  # n_steps and the like; -1 and 0 mean something else
+        fits = type(value) is int and (value > 0 or not counts)
+        return None if fits else f"a whole number{' above zero' if counts else ''}"
+    if kind in ("float", "float | None", "Optional[float]"):
+        return None if is_number else "a number"
+    if type(default) in (int, float) and "str" not in kind and "Any" not in kind:
+        falls = isinstance(value, str) and value.startswith("lin_")
+        return None if is_number or falls else "a number, or lin_ and the number that it falls from, such as lin_3e-4"
+    if kind.lower().startswith(("dict", "optional[dict")):
+        return None if isinstance(value, dict) else "a table, such as {net_arch = [64, 64]}"
+    return None
 
 
 def plan(vector_steps: int, rollout_steps: int, phases: int) -> list[list[int]]:
@@ -123,7 +149,7 @@ class Learner:
             `LearnedReward.due`.
 
     Raises:
-        UserError: unknown learner, or settings it does not take.
+        UserError: unknown learner, or settings it does not take or cannot be made with.
     """
 
     def __init__(
@@ -157,7 +183,15 @@ class Learner:
         self.policy_name = "CnnPolicy" if is_image(env.observation_space) else "MlpPolicy"
         with warnings.catch_warnings():  # rollouts are cut anyway, so a last minibatch may be smaller than the others
             warnings.filterwarnings("ignore", "You have specified a mini-batch size")
-            self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
+            try:
+                self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
+            except Exception as error:  # its own checks of its settings: assertions and anything else
+                given = " ".join(f"{setting}={value}" for setting, value in settings.items())
+                said = " ".join(f"{type(error).__name__}: {error}".split())
+                raise UserError(
+                    f"learner {name!r} cannot be made with {given or 'its own settings':.150} ({said:.200}): change "
+                    f"what is wrong with --set name=value."
+                ) from error
         self._pay_rollouts(entropy_bonus)
         self.rollout_steps = self.model.n_steps
         self.model.set_logger(Logger(folder=None, output_formats=[]))

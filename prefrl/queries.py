@@ -6,7 +6,9 @@ predicts about a pair is P[left > right], the probability that left wins, withou
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,19 +17,56 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prefrl.bradley_terry import probability
+from prefrl.lookup import lookup
+from prefrl.preference import UserError
 from prefrl.recorder import Pairs
 from prefrl.reward_model import RewardEnsemble
 
 Strategy = Callable[[RewardEnsemble, Pairs], NDArray[np.floating]]
 
 
+def find_strategy(name: str) -> Strategy:
+    """The strategy called `name`: a key of `STRATEGIES`, or an import path.
+
+    Raises:
+        UserError: nothing is known by that name, or it is no function of two things.
+    """
+    strategy = lookup("strategy", name, STRATEGIES)
+    try:
+        inspect.signature(strategy).bind(None, None)
+    except ValueError:  # what is compiled may not say what it takes
+        pass
+    except TypeError as error:
+        raise UserError(
+            f"strategy {name!r} cannot be called as strategy(r_hat, pairs) ({error}): give the path of a function that "
+            f"takes the reward ensemble and n pairs, and returns n scores."
+        ) from error
+    return strategy
+
+
 def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int) -> Pairs:
-    """The `count` candidates with the highest scores; among equals, the first."""
+    """The `count` candidates with the highest scores; among equals, the first.
+
+    Raises:
+        UserError: the strategy returned something else than a score for each pair.
+    """
     if not count:
         return candidates[np.zeros(0, np.int64)]
-    scores = np.asarray(score(r_hat, candidates), np.float64)
-    if scores.shape != (len(candidates),):
-        raise ValueError(f"a strategy gives one score per pair: got {scores.shape} for {len(candidates)} pairs")
+    given: Any = score(r_hat, candidates)
+    n, kind, wrong = len(candidates), type(given).__name__, None
+    try:
+        scores = np.asarray(given, np.float64)
+        if scores.shape != (n,):
+            wrong = f"{kind} of shape {scores.shape}"
+        elif np.isnan(scores).any():  # no order has a place for it
+            wrong = f"NaN for {np.isnan(scores).sum()} of {n} pairs"
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: a tensor that would have gradients
+        wrong = f"{kind} ({' '.join(str(error).split()):.150})"
+    if wrong:
+        raise UserError(
+            f"strategy {getattr(score, '__name__', repr(score))} returned {wrong}: it must return one score per pair, "
+            f"here an array of {n} numbers, the highest for what should be asked first."
+        )
     return candidates[np.argsort(-scores, kind="stable")[:count]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from dataclasses import dataclass, fields, replace
@@ -15,19 +16,21 @@ from prefrl import presets
 from prefrl.clips import how_shown
 from prefrl.config import BaselineConfig, TrainConfig, folder_name, slug
 from prefrl.exchange import inherit
-from prefrl.labelers import LABELERS
+from prefrl.labelers import LABELERS, find_factory
 from prefrl.labelers.oracle import parse_teacher
 from prefrl.learners import check_settings, learner_class
 from prefrl.lookup import lookup
 from prefrl.preference import UserError
-from prefrl.queries import STRATEGIES
+from prefrl.queries import find_strategy
 from prefrl.reward_model import RewardEnsemble, encoded_size, is_image, same_inputs
-from prefrl.schedules import SCHEDULES
+from prefrl.schedules import SCHEDULES, label_counts
 from prefrl.store import Store, check_url
 from prefrl.vector import find_spec, make_env
 
 C = TypeVar("C", bound=BaselineConfig)
 MOST_PICTURES = 20_000  # kept for people, some 5 kB each
+MOST_SEED = 2**31 - 1  # EnvPool's; numpy's own generator, which stable-baselines3 seeds, would take twice as much
+FOR_PEOPLE = ("patience", "keep_up", "slowdown", "oracle_after")
 
 
 def resolve(config: C) -> C:
@@ -50,6 +53,8 @@ def resolve(config: C) -> C:
         raise UserError(f"unknown device {config.device!r}: it is auto, cpu or cuda.")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda was asked for and torch sees no CUDA device: use auto or cpu.")
+    if config.wandb and not _is_installed("wandb"):
+        raise UserError('logging to Weights & Biases needs its package: pip install "prefrl[wandb]".')
     fastest = "cuda" if env.is_image and torch.cuda.is_available() else "cpu"
     open_fields = {field.name for field in fields(config) if getattr(config, field.name) is None}
     by_family = {name: value for name, value in vars(preset).items() if name in open_fields}
@@ -69,11 +74,14 @@ def resolve(config: C) -> C:
         known["segment_steps"] = segment_steps
         known["reward_from"] = _reward_from(config, env)
         _check_names(config)
-        _check_labels(config, segment_steps, env.horizon, known["explore_steps"], n_envs)
+        _check_idle(config)
+        keep_steps = known["keep_steps"] if config.keep_steps is None else config.keep_steps
+        room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
+        _check_labels(config, segment_steps, env.horizon, room, n_envs)
         with Store(":memory:") as empty:
             inherit(empty, config.labels_from, config.env, segment_steps)
         if config.labeler == "human":
-            known |= _for_people(config, env, known["keep_steps"] if config.keep_steps is None else config.keep_steps)
+            known |= _for_people(config, env, keep_steps)
     _check_folder(known["out"])
     return replace(config, **known)
 
@@ -162,9 +170,10 @@ def _explore_steps(config: BaselineConfig, n_envs: int, segment_steps: int) -> i
 
 
 def _check_names(config: TrainConfig) -> None:
-    lookup("strategy", config.strategy, STRATEGIES)
-    lookup("schedule", config.schedule, SCHEDULES)
-    lookup("labeler", config.labeler, LABELERS)
+    find_strategy(config.strategy)
+    find_factory(config.labeler)
+    schedule = lookup("schedule", config.schedule, SCHEDULES)
+    label_counts(config.labels, min(config.phases, 1000), 0.0, schedule)  # of one's own, it may be none
     if config.store is not None:
         check_url(config.store)
         with Store(config.store) as store:
@@ -175,6 +184,27 @@ def _check_names(config: TrainConfig) -> None:
                 )
     for teacher in config.teachers:
         parse_teacher(teacher)
+
+
+def _check_idle(config: TrainConfig) -> None:
+    """Refuse options that nobody here would read, and whoever gives them expects something of.
+
+    `second_opinions` is none: the store keeps a question open for another person, whoever answered it first.
+    """
+    usual, own = TrainConfig(), config.labeler not in LABELERS
+    if own or config.labeler == "oracle":
+        for name in FOR_PEOPLE:
+            if (value := getattr(config, name)) != getattr(usual, name):
+                raise UserError(
+                    f"{name}={value} says how training waits for people, and labeler {config.labeler!r} asks none: "
+                    f"leave it out, or ask them with --labeler human."
+                )
+    never = own or (config.labeler == "human" and config.oracle_after is None)
+    if never and tuple(config.teachers) != usual.teachers:
+        raise UserError(
+            f"teachers={' '.join(config.teachers)} say how the oracle answers, and with labeler {config.labeler!r} it "
+            f"never does: leave them out, or use --labeler oracle, or human with --oracle-after."
+        )
 
 
 def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
@@ -204,18 +234,20 @@ def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
 
 
 def _check_labels(
-    config: TrainConfig, segment_steps: int, horizon: int | None, explore_steps: int, n_envs: int
+    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int
 ) -> None:
     if horizon is not None and segment_steps > horizon:
         raise UserError(
             f"segment_steps={segment_steps} is longer than an episode of {config.env}, which ends after {horizon} "
             f"steps: ask for {horizon} or fewer."
         )
-    if segment_steps * n_envs > explore_steps:
-        raise UserError(
-            f"explore_steps={explore_steps} over {n_envs} environments is shorter than a segment of {segment_steps} "
-            f"steps: take at least {segment_steps * n_envs}."
-        )
+    for name, steps in room.items():
+        least = segment_steps * n_envs + (n_envs == 1)  # of one environment, two segments begin a step apart
+        if steps < least:
+            raise UserError(
+                f"{name}={steps} over {n_envs} environments holds no two segments of {segment_steps} steps: take at "
+                f"least {least}."
+            )
     shown = 2 * config.labels * segment_steps
     if shown > config.steps:
         raise UserError(
@@ -242,14 +274,22 @@ def _check_numbers(config: BaselineConfig) -> None:
             value = getattr(config, name)
             if value is not None and not 0 <= value <= 1:
                 raise UserError(f"{name}={value} is a share: it must lie between 0 and 1.")
+        if config.noise_floor == 1:
+            raise UserError("noise_floor=1 takes every answer for chance, which teaches nothing: it must be below 1.")
         if config.l2 is not None and not 0 <= config.l2 < math.inf:
             raise UserError(f"l2={config.l2} must be zero (no penalty) or more.")
     for name in positive:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise UserError(f"{name}={value} must be more than zero.")
-    if config.seed < 0:
-        raise UserError(f"seed={config.seed} must be zero or more.")
+    if not 0 <= config.seed <= MOST_SEED:
+        raise UserError(f"seed={config.seed} must be zero or more, and {MOST_SEED} at most.")
+
+
+def _is_installed(package: str) -> bool:
+    """Whether it can be imported; a folder of that name that happens to lie here is no package."""
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None
 
 
 def _divisor(steps: int, most: int) -> int:

@@ -20,13 +20,13 @@ from prefrl.config import TrainConfig
 from prefrl.evaluate import Watch, mean_steps, mean_true_return
 from prefrl.exchange import inherit
 from prefrl.fit import Fit, FitReport
-from prefrl.labelers import make_labeler
+from prefrl.labelers import answers_of, make_labeler
 from prefrl.learners import Learner, plan
 from prefrl.lookup import lookup
 from prefrl.patient_store import PatientStore
 from prefrl.presets import name_value
 from prefrl.process import for_small_networks
-from prefrl.queries import STRATEGIES, select, uniform
+from prefrl.queries import find_strategy, select, uniform
 from prefrl.recorder import SAMPLE, Episode, Recorder
 from prefrl.resolve import resolve
 from prefrl.reward_env import LearnedReward
@@ -48,7 +48,8 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         The run's folder (see `prefrl.runlog`).
 
     Raises:
-        UserError: the configuration cannot be run; nothing has been written.
+        UserError: the configuration cannot be run, or what it names, such as an environment or a labeler, fails as it
+            runs. Unless a question had been asked by then, no folder is left.
     """
     cfg = resolve(config)
     assert cfg.n_envs and cfg.segment_steps and cfg.reward_std and cfg.keep_steps and cfg.batch and cfg.fit_updates
@@ -102,7 +103,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
             slowdown=cfg.slowdown,
             stand_in_after_s=cfg.oracle_after,
         )
-        strategy = lookup("strategy", cfg.strategy, STRATEGIES)
+        strategy = find_strategy(cfg.strategy)
         phases = plan((cfg.steps - cfg.explore_steps) // cfg.n_envs, learner.rollout_steps, cfg.phases)
         live = (
             0 if cfg.reward_from else max(1, round(cfg.freeze_reward_at * len(phases)))
@@ -126,7 +127,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                 with log.part("answer"):  # someone answers (section 2.2.2)
                     if hasattr(labeler, "observe_policy"):
                         labeler.observe_policy(mean_true_return(episodes), mean_steps(episodes))
-                    answers = labeler(queries)
+                    answers = answers_of(cfg.labeler, labeler, queries)
                     store.add(answers)
                 report, fitting = FitReport(), None
                 if hasattr(labeler, "pop_withdrawn"):

@@ -17,6 +17,7 @@ import csv
 import json
 import math
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ import tomli_w
 
 from prefrl.config import BaselineConfig, to_toml
 from prefrl.preference import UserError
+from prefrl.store import Store
 
 PARTS = ("learn", "ask", "answer", "fit", "log")  # of a phase, as `RunLog.part` names them
 LIBRARIES = ("prefrl", "gymnasium", "mujoco", "envpool", "ale-py", "stable-baselines3", "sb3-contrib", "torch", "numpy")
@@ -55,6 +57,9 @@ def versions() -> dict[str, str]:
 class RunLog:
     """Writes a run's folder as the run goes; a run that is stopped leaves what it had.
 
+    A run that ends with a `UserError` before a row is written or a question asked leaves no folder, which would be in
+    the way of the same command put right.
+
     Args:
         config: resolved; `config.out` is created.
 
@@ -72,6 +77,8 @@ class RunLog:
             (self.folder / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n")
         except OSError as error:
             raise UserError(f"cannot write the run folder {str(self.folder)!r}: {error.strerror}.") from error
+        self._store = getattr(config, "store", None) or self.folder / "labels.sqlite"
+        self._has_rows = False
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._began = time.perf_counter()
         self._metrics, self._timing = _Table(self.folder / "metrics.csv"), _Table(self.folder / "timing.csv")
@@ -82,12 +89,8 @@ class RunLog:
             self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"))
         self._wandb: Any = None
         if config.wandb:
-            try:
-                import wandb
-            except ImportError as error:
-                raise UserError(
-                    'logging to Weights & Biases needs its package: pip install "prefrl[wandb]".'
-                ) from error
+            import wandb
+
             self._wandb = wandb.init(project=config.wandb, dir=str(self.folder), config=to_toml(config))
 
     def __enter__(self) -> RunLog:
@@ -97,13 +100,25 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close every file."""
+        """Close every file; after a mistake of the user's, remove the folder if the run has recorded nothing."""
         self._metrics.close()
         self._timing.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish(exit_code=int(kind is not None))
+        if isinstance(error, UserError) and not self._has_rows and not self._has_questions():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _has_questions(self) -> bool:
+        """Whether the run's store holds a question, and so perhaps an answer; true where that cannot be told."""
+        if isinstance(self._store, Path) and not self._store.exists():
+            return False
+        try:
+            with Store(self._store) as store:
+                return store.counts().asked > 0
+        except UserError:
+            return True
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -119,6 +134,7 @@ class RunLog:
 
     def write(self, step: int, row: Mapping[str, float | int]) -> None:
         """Add a phase's row to every log; a measure that could not be taken, NaN, is an empty cell."""
+        self._has_rows = True
         self._metrics.write({"step": step, **row})
         self._timing.write({"step": step, "seconds": time.perf_counter() - self._began, **self._seconds})
         self._seconds = dict.fromkeys(PARTS, 0.0)

@@ -1,5 +1,6 @@
 import io
 import os
+import signal
 import subprocess
 import sys
 from contextlib import closing
@@ -162,6 +163,24 @@ except UserError as error:
     assert "cannot be drawn here" in done.stdout, done.stderr
     assert "libosmesa6" in done.stdout
     assert done.stdout.count("\n") == 1
+
+
+def test_a_run_that_takes_pictures_can_be_ended_by_kill():
+    """SDL, which draws Gymnasium's classic tasks, would take SIGTERM for itself."""
+    code = """
+import os, signal
+from prefrl.clips import how_shown, watcher
+from prefrl.vector import make_vec_env
+how_shown("CartPole-v1", {})
+venv = make_vec_env("CartPole-v1", 1, 0, "gymnasium", render_mode="rgb_array")
+venv.reset()
+watcher(venv)()
+os.kill(os.getpid(), signal.SIGTERM)
+watcher(venv)()
+"""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("SDL_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)
+    assert done.returncode == -signal.SIGTERM, done.stderr
 
 
 def test_a_camera_that_is_not_there_is_one_sentence():

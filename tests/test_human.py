@@ -17,6 +17,7 @@ from prefrl.fit import Fit
 from prefrl.labelers import make_labeler
 from prefrl.labelers.human import Human
 from prefrl.preference import Preference, UserError
+from prefrl.resolve import resolve
 from prefrl.reward_model import RewardEnsemble
 from prefrl.store import Store
 
@@ -260,6 +261,7 @@ def test_labels_of_one_run_start_another(tmp_path):
         ({"slowdown": 0.5}, "slowdown=0.5"),
         ({"keep_up": 2.0}, "between 0 and 1"),
         ({"oracle_after": -3.0}, "oracle_after=-3.0"),
+        ({"teachers": ("mistake",)}, "say how the oracle answers, and with labeler 'human' it never does"),
         ({"store": "postgresql+psycopg://ann:secret@localhost/x"}, "PGPASSWORD"),
         ({"store": "postgresql+psycopg://ann@localhost:1/x"}, "cannot use"),
         ({"labels_from": ("nowhere",)}, "no answers at 'nowhere'"),
@@ -284,3 +286,26 @@ def test_a_store_in_use_is_refused(tmp_path):
         store.add([make_preference(0)])
     with pytest.raises(UserError, match="start from answers about the same"):
         prefrl.train(replace(SMALL, labels_from=(str(wrong),), out=tmp_path / "run"), quiet=True)
+
+
+@pytest.mark.parametrize("labeler", ["oracle", "test_run:UprightLabeler"])
+@pytest.mark.parametrize(
+    "idle", [{"patience": 1.0}, {"keep_up": 0.6}, {"slowdown": 1.0}, {"oracle_after": 0.0}], ids=str
+)
+def test_where_nobody_is_asked_nobody_is_waited_for(tmp_path, labeler, idle):
+    with pytest.raises(UserError, match="says how training waits for people") as caught:
+        prefrl.train(replace(SMALL, labeler=labeler, out=tmp_path / "run", **idle), quiet=True)
+    assert f"labeler {labeler!r} asks none" in sentence(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_people_and_their_stand_in_are_told_is_no_mistake(tmp_path):
+    told = replace(SMALL, patience=1.0, keep_up=0.6, slowdown=2.0, oracle_after=60.0, teachers=("mistake",))
+    assert resolve(replace(told, out=tmp_path / "run")).teachers == ("mistake",)
+
+
+def test_a_second_opinion_of_what_the_oracle_answered_is_a_persons_to_give(tmp_path):
+    folder = prefrl.train(replace(SMALL, labeler="oracle", second_opinions=1.0, out=tmp_path / "run"), quiet=True)
+    with Store(folder / "labels.sqlite") as store:
+        assert (store.counts().answered, store.counts().open) == (20, 20)
+        assert len(store.lease("ann", 5, 60)) == 5

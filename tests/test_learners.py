@@ -312,7 +312,21 @@ def test_trpo_is_paid_its_entropy(bonus: float) -> None:
         ("trpo", {"ent_coef": 0.1}, "'ent_coef'"),
         ("ppo", {"policy": "MlpPolicy"}, "'policy'"),
         ("ppo", {"seed": 3}, "'seed'"),
+        ("ppo", {"_init_setup_model": False}, "'_init_setup_model'"),
         ("ppo", {"learning_rate": "lin_fast"}, "lin_fast"),
+        ("ppo", {"learning_rate": "fast"}, "such as lin_3e-4"),
+        ("a2c", {"learning_rate": [1e-3]}, "such as lin_3e-4"),
+        ("trpo", {"learning_rate": math.nan}, "learning_rate=nan"),
+        ("ppo", {"gamma": "lin_0.9"}, "must be a number."),
+        ("ppo", {"target_kl": "small"}, "must be a number."),
+        ("ppo", {"gamma": True}, "gamma=True"),
+        ("a2c", {"n_steps": 0}, "a whole number above zero"),
+        ("a2c", {"n_steps": -3}, "a whole number above zero"),
+        ("ppo", {"n_epochs": 0}, "a whole number above zero"),
+        ("ppo", {"batch_size": 64.0}, "a whole number above zero"),
+        ("ppo", {"use_sde": "yes"}, "true or false"),
+        ("ppo", {"policy_kwargs": 3}, "a table"),
+        (f"{__name__}:CustomPPO", {"n_steps": -1}, "a whole number above zero"),
     ],
 )
 def test_settings_that_a_learner_does_not_take_are_one_sentence(
@@ -326,6 +340,48 @@ def test_settings_that_a_learner_does_not_take_are_one_sentence(
         with pytest.raises(UserError) as error:
             check()
         assert expected in sentence(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ppo", {"sde_sample_freq": -1, "verbose": 0, "clip_range": 1, "clip_range_vf": "lin_0.2", "target_kl": 0.03}),
+        ("trpo", {"learning_rate": "lin_1e-3", "policy_kwargs": {"log_std_init": -2.0}}),
+        (f"{__name__}:Loose", {"n_steps": "as many", "rate": "lin_1", "entropy": "auto"}),
+    ],
+)
+def test_settings_that_a_learner_may_take_are_let_through(name: str, settings: dict[str, Any]) -> None:
+    check_settings(name, settings)
+
+
+class Loose(PPO):
+    """Says little about what it takes."""
+
+    def __init__(self, policy, env, n_steps=None, rate=3e-4, entropy: float | str = 0.0) -> None:  # type: ignore[no-untyped-def]
+        raise AssertionError("nobody makes it")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        (
+            "ppo",
+            {"n_steps": 8, "batch_size": 1},
+            "n_steps=8 batch_size=1 (AssertionError: `batch_size` must be greater",
+        ),
+        ("ppo", {"learning_rate": -1}, "ValueError: Invalid learning rate"),
+        ("a2c", {"policy_kwargs": {"no_such": 1}}, "no_such"),
+        ("ppo", {"clip_range_vf": "wide"}, "clip_range_vf=wide"),
+        (f"{__name__}:Loose", {}, "TypeError"),
+    ],
+)
+def test_settings_that_a_learner_cannot_be_made_with_are_one_sentence(
+    name: str, settings: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        Learner(name, target(2), settings, seed=0)
+    assert expected in sentence(error.value)
+    assert repr(name) in str(error.value)
 
 
 def test_learners_by_name_and_path() -> None:

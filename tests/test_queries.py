@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from helpers import counters
+from helpers import counters, sentence
 from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prefrl.networks import MLPs
+from prefrl.preference import UserError
 from prefrl.queries import (
     STRATEGIES,
     coverage,
     coverage_disagreement,
     disagreement,
     entropy,
+    find_strategy,
     information_gain,
     predicted_preferences,
     select,
@@ -177,11 +179,42 @@ def test_select_asks_the_strategy_for_nothing_when_nothing_is_asked() -> None:
     assert len(select(unwilling, r_hat, pairs, 0)) == 0
 
 
-@pytest.mark.parametrize("scores", [np.zeros(5), np.zeros((6, 1)), np.float64(1)])
-def test_select_refuses_scores_that_are_not_one_for_each_pair(scores: NDArray[np.floating]) -> None:
+@pytest.mark.parametrize(
+    ("scores", "says"),
+    [
+        (np.zeros(5), "ndarray of shape (5,)"),
+        (np.zeros((6, 1)), "ndarray of shape (6, 1)"),
+        (1.0, "float of shape ()"),
+        (None, "NoneType of shape ()"),
+        ([1.0, 2.0, math.nan, 0.0, math.nan, math.inf], "NaN for 2 of 6 pairs"),
+        (["a"] * 6, "list (could not convert string to float"),
+        ([[1.0], [1.0, 2.0]], "list ("),
+        (torch.zeros(6, requires_grad=True), "Tensor ("),
+    ],
+    ids=str,
+)
+def test_select_refuses_scores_that_are_not_one_for_each_pair(scores: Any, says: str) -> None:
     r_hat, pairs = random_case(6)
-    with pytest.raises(ValueError, match="one score per pair"):
-        select(lambda r, p: scores, r_hat, pairs, 2)
+
+    def mine(r_hat: RewardEnsemble, pairs: Pairs) -> Any:
+        return scores
+
+    with pytest.raises(UserError, match="one score per pair, here an array of 6 numbers") as caught:
+        select(mine, r_hat, pairs, 2)
+    assert f"strategy mine returned {says}" in sentence(caught.value)
+
+
+def of_pairs_alone(pairs: Pairs) -> NDArray[np.floating]:
+    return np.zeros(len(pairs))
+
+
+def test_strategies_by_name_and_by_import_path() -> None:
+    assert find_strategy("uniform") is uniform
+    assert find_strategy("prefrl.queries:uniform") is uniform
+    for path, says in ((f"{__name__}:of_pairs_alone", "too many positional"), ("math:pi", "not a callable object")):
+        with pytest.raises(UserError, match=says) as caught:
+            find_strategy(path)
+        assert f"strategy {path!r} cannot be called as strategy(r_hat, pairs)" in sentence(caught.value)
 
 
 def test_uniform_keeps_the_order_drawn() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -34,10 +35,12 @@ SMALL = TrainConfig(
 OF_TRUE_REWARD = {
     "true_return",
     "episode_correlation",
+    "episode_rank_correlation",
     "accuracy",
     "cross_entropy",
     "cross_entropy_floor",
     "brier",
+    "calibration_error",
     "correlation",
     "rank_correlation",
 }
@@ -83,6 +86,50 @@ def half_late(seed):
         return back
 
     return label
+
+
+def without_a_seed():
+    return UprightLabeler(0)
+
+
+def no_labeler(seed):
+    """Makes nothing that could be asked."""
+
+
+def says(what):
+    """A labeler that returns this."""
+    return lambda seed: lambda queries: what
+
+
+says_nothing, says_ones, says_text = says(None), says([1, 1]), says("left")
+
+
+def says_with(**wrong):
+    """A labeler whose answers have this in them, as code without types may put it there."""
+
+    def label(queries):
+        answer = Preference(queries[0], 1.0, "somebody", 1.0)
+        for name, value in wrong.items():
+            object.__setattr__(answer, name, value)
+        return [answer]
+
+    return lambda seed: label
+
+
+says_of_nothing, says_much, says_anonymously = says_with(query=None), says_with(mu="left"), says_with(labeler=None)
+says_some_time = says_with(seconds="a few")
+
+
+def rising_and_falling(t):
+    return 4 * t * (1 - t) + t
+
+
+def half(t):
+    return t / 2
+
+
+def not_a_number(r_hat, pairs):
+    return np.full(len(pairs), np.nan)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -334,3 +381,86 @@ def test_an_environment_that_does_not_end_in_time_is_refused_before_anything_is_
     with pytest.raises(UserError, match="longer than an episode"):
         prefrl.train(replace(SMALL, segment_steps=201, out=tmp_path / "run"), quiet=True)
     assert not list(Path(tmp_path).iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schedule": f"{__name__}:rising_and_falling"}, "must never fall"),
+        ({"schedule": f"{__name__}:half"}, "goes from 0 to 0.5"),
+        ({"labeler": f"{__name__}:without_a_seed"}, "takes a seed"),
+        ({"labeler": f"{__name__}:no_labeler"}, "made None, which is not callable"),
+        ({"labeler": f"{__name__}:UprightLabeler", "teachers": ("mistake",)}, "it never does"),
+        ({"strategy": f"{__name__}:half"}, "cannot be called as strategy"),
+        ({"noise_floor": 1.0}, "must be below 1"),
+        ({"keep_steps": 159}, "take at least 160"),
+        ({"n_envs": 1, "explore_steps": 20}, "take at least 21"),
+        ({"seed": 2**31}, "2147483647 at most"),
+        ({"set": ("learning_rate=fast",)}, "learning_rate='fast'"),
+        ({"set": ("batch_size=1",)}, "batch_size=1"),
+        ({"wandb": "project"}, "needs its package"),
+    ],
+    ids=str,
+)
+def test_a_mistake_leaves_no_folder_in_the_way(tmp_path, monkeypatch, change, said):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as where it is not installed
+    with pytest.raises(UserError, match=said) as caught:
+        prefrl.train(replace(SMALL, out=tmp_path / "run", **change), quiet=True)
+    sentence(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_baselines_mistake_leaves_no_folder_either(tmp_path):
+    config = BaselineConfig(env="Pendulum-v1", steps=800, n_envs=8, tensorboard=False, out=tmp_path / "run")
+    with pytest.raises(UserError, match="`batch_size` must be greater than 1"):
+        prefrl.run_baseline(replace(config, set=("n_steps=50", "batch_size=1")), quiet=True)
+    assert not list(tmp_path.iterdir())
+    prefrl.run_baseline(replace(config, set=("n_steps=50", "batch_size=100")), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("says_nothing", "returned None"),
+        ("says_ones", "returned a list with 1 in it"),
+        ("says_text", "returned a str with 'l' in it"),
+        ("says_of_nothing", "returned a list with Preference(query=None, mu=1.0"),
+        ("says_much", "returned a list with Preference("),
+        ("says_anonymously", "returned a list with Preference("),
+        ("says_some_time", "returned a list with Preference("),
+    ],
+)
+def test_answers_that_are_none_are_one_sentence_and_the_questions_stay(tmp_path, name, said):
+    with pytest.raises(UserError) as caught:
+        prefrl.train(replace(SMALL, labeler=f"{__name__}:{name}", out=tmp_path / "run"), quiet=True)
+    assert f"labeler '{__name__}:{name}' {said}" in sentence(caught.value)
+    assert "it must return a list of prefrl.Preference" in str(caught.value)
+    with Store(tmp_path / "run" / "labels.sqlite") as store:
+        assert (store.counts().asked, store.counts().answered) == (15, 0)
+
+
+def test_scores_that_are_none_are_one_sentence_and_the_rows_stay(tmp_path):
+    with pytest.raises(UserError, match="strategy not_a_number returned NaN for 240 of 240 pairs") as caught:
+        prefrl.train(replace(SMALL, strategy=f"{__name__}:not_a_number", out=tmp_path / "run"), quiet=True)
+    sentence(caught.value)
+    assert len(rows(tmp_path / "run")) == 1  # the first questions, of a reward that knows nothing, need no strategy
+
+
+def test_answers_taken_over_from_another_run_are_never_deleted(tmp_path):
+    before = prefrl.train(replace(SMALL, steps=2_400, out=tmp_path / "before"), quiet=True)
+    config = replace(SMALL, labels_from=(str(before),), labeler=f"{__name__}:no_labeler", out=tmp_path / "run")
+    with pytest.raises(UserError, match="made None"):
+        prefrl.train(config, quiet=True)
+    with Store(tmp_path / "run" / "labels.sqlite") as store:
+        assert store.counts().answered == 60
+
+
+def test_questions_in_a_store_elsewhere_keep_their_run(tmp_path):
+    config = replace(SMALL, labeler=f"{__name__}:says_nothing", out=tmp_path / "run")
+    with pytest.raises(UserError, match="returned None"):
+        prefrl.train(replace(config, store=f"sqlite:///{tmp_path / 'answers.db'}"), quiet=True)
+    assert (tmp_path / "run" / "config.toml").exists()
+    wrong = replace(config, labeler=f"{__name__}:no_labeler", out=tmp_path / "other")
+    with pytest.raises(UserError, match="made None"):
+        prefrl.train(replace(wrong, store=f"sqlite:///{tmp_path / 'others.db'}"), quiet=True)
+    assert not (tmp_path / "other").exists()

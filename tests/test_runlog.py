@@ -1,6 +1,14 @@
-"""What a run says while it runs."""
+"""What a run says while it runs, and what it leaves."""
 
-from prefrl.runlog import Progress
+import contextlib
+
+import pytest
+from test_store import make_query
+
+from prefrl.config import BaselineConfig
+from prefrl.preference import UserError
+from prefrl.runlog import Progress, RunLog
+from prefrl.store import Store
 
 
 def test_an_alarm_is_said_once_each_time_it_begins(capsys):
@@ -17,3 +25,34 @@ def test_a_quiet_run_says_nothing(capsys):
     with Progress("some run", 1_000, quiet=True) as progress:
         progress.update(1_000, 10, -3.5, alarm=True)
     assert capsys.readouterr() == ("", "")
+
+
+def ask(log):
+    with Store(log.folder / "labels.sqlite") as store:
+        store.ask([make_query(0)])
+
+
+def spoil(log):
+    (log.folder / "labels.sqlite").write_text("a disk has other ideas")
+
+
+@pytest.mark.parametrize(
+    ("error", "happens", "stays"),
+    [
+        (UserError("a mistake."), lambda log: None, False),
+        (UserError("a mistake."), lambda log: log.write(100, {"true_return": 1.0}), True),
+        (UserError("a mistake."), ask, True),
+        (UserError("a mistake."), spoil, True),
+        (OSError("not the user's"), lambda log: None, True),
+        (KeyboardInterrupt(), lambda log: None, True),
+    ],
+    ids=["nothing", "a row", "a question", "who knows", "another error", "stopped"],
+)
+def test_a_mistake_leaves_no_folder_unless_something_is_recorded(tmp_path, error, happens, stays):
+    config = BaselineConfig(out=tmp_path / "run")
+    with contextlib.suppress(UserError, OSError, KeyboardInterrupt), RunLog(config) as log:
+        assert (tmp_path / "run" / "config.toml").exists()
+        happens(log)
+        raise error
+    assert (tmp_path / "run").exists() == stays
+    assert (tmp_path / "run" / "tensorboard").exists() == stays

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 from prefrl.labelers.human import Human
@@ -35,6 +36,27 @@ LABELERS["human"] = make_human
 """Built-in labelers; each entry is called as `factory(teachers, seed, **people)`, see `make_labeler`."""
 
 
+def find_factory(name: str) -> Callable[..., Labeler]:
+    """What makes the labeler called `name`: a key of `LABELERS`, or an import path.
+
+    Raises:
+        UserError: nothing is known by that name, or it is of one's own and cannot be called as `factory(seed=seed)`.
+    """
+    factory = lookup("labeler", name, LABELERS)
+    if name in LABELERS:
+        return factory
+    try:
+        inspect.signature(factory).bind(seed=0)
+    except ValueError:  # what is compiled may not say what it takes
+        pass
+    except TypeError as error:
+        raise UserError(
+            f"labeler {name!r} cannot be called as factory(seed=0) ({error}): give the path of a function or "
+            "class that takes a seed and returns the labeler."
+        ) from error
+    return factory
+
+
 def make_labeler(name: str, teachers: Sequence[str], seed: int, **people: Any) -> Labeler:
     """The labeler called `name`.
 
@@ -49,18 +71,41 @@ def make_labeler(name: str, teachers: Sequence[str], seed: int, **people: Any) -
     """
     if name in LABELERS:
         return LABELERS[name](teachers, seed, **people)
-    factory = lookup("labeler", name, LABELERS)
-    try:
-        inspect.signature(factory).bind(seed=seed)
-    except TypeError as error:
-        raise UserError(
-            f"labeler {name!r} cannot be called as factory(seed={seed}) ({error}): give the path of a function or "
-            "class that takes a seed and returns the labeler."
-        ) from error
-    labeler = factory(seed=seed)
+    labeler = find_factory(name)(seed=seed)
     if not callable(labeler):
         raise UserError(
             f"labeler {name!r} made {labeler!r}, which is not callable: return an object that takes a sequence of "
             "queries and returns a list of preferences."
         )
     return labeler
+
+
+def answers_of(name: str, labeler: Labeler, queries: Sequence[Query]) -> list[Preference]:
+    """What the labeler called `name` says to these queries.
+
+    Raises:
+        UserError: it returned something else than a list of preferences.
+    """
+    answers: Any = labeler(queries)
+    wrong = None
+    if not isinstance(answers, Sequence):
+        wrong = f"{answers!r:.80}"
+    elif others := [answer for answer in answers if not _is_preference(answer)]:
+        wrong = f"a {type(answers).__name__} with {others[0]!r:.80} in it"
+    if wrong:
+        raise UserError(
+            f"labeler {name!r} returned {' '.join(wrong.split())}: it must return a list of prefrl.Preference, each "
+            "with the query that it answers, mu, the labeler's name as text, and seconds as a number."
+        )
+    return list(answers)
+
+
+def _is_preference(answer: Any) -> bool:
+    """Whether this can be recorded and learned from; `Preference` itself looks at mu alone."""
+    return (
+        isinstance(answer, Preference)
+        and isinstance(answer.query, Query)
+        and isinstance(answer.mu, Real | None)
+        and isinstance(answer.labeler, str)
+        and isinstance(answer.seconds, Real)
+    )
