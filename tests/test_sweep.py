@@ -122,7 +122,7 @@ def test_a_sweep_that_is_stopped_and_fails_goes_on_until_it_is_done(tmp_path, ca
     assert (stopped.with_name("patience-seed0.stopped1") / "reward.safetensors").exists()
     finished = {run: (run / "result.json").stat().st_mtime_ns for run in find_runs([Path("out")])}
     assert len(finished) == 2
-    assert len(find_runs([Path("out"), stopped])) == 3  # what failed is found where it is named; what was set aside, not
+    assert len(find_runs([Path("out"), stopped])) == 3  # named, what failed is found; set aside, never
     assert main(["sweep", "grid.toml", "--dry-run"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["finished", "finished", "to"]
 
