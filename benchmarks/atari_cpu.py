@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import question
-from benchmarks.question import Question
+from benchmarks.committed import Question
 
 MEASURES = {
     "held_out_accuracy": "right about held-out answers",

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks import question
-from benchmarks.question import Claim, Question
+from benchmarks import paper, question
+from benchmarks.committed import Claim, Question
 from prefrl.compare import Outcome
 from prefrl.plots import TRUE_REWARD
 from prefrl.stats import interquartile_mean
@@ -30,7 +30,7 @@ def goals(runs: Sequence[Outcome]) -> list[Claim]:
             reached = interquartile_mean(np.concatenate(shares[arm]))
             words = f"{arm} reach {reached:.2f} of the true reward's result; hoped for {least:.2f}."
             said.append((words, reached >= least))
-    of_700 = [c for c in question.beside_paper(QUESTION, runs) if c.arm == "700 labels"]
+    of_700 = [c for c in paper.beside_paper(QUESTION, runs) if c.arm == "700 labels"]
     if of_700:
         there = [question.panel_of(c.task) for c in of_700 if c.reaches(c.end)]
         words = f"700 labels reach the paper's final value on {len(there)} of {len(of_700)} tasks"

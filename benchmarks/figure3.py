@@ -7,7 +7,7 @@ python -m benchmarks.figure3 [--check]
 from __future__ import annotations
 
 from benchmarks import question
-from benchmarks.question import Question
+from benchmarks.committed import Question
 from prefrl.plots import TRUE_REWARD
 
 QUESTION = Question(

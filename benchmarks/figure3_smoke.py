@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks import question
+from benchmarks.committed import Question
 from benchmarks.figure3 import QUESTION as FIGURE3
-from benchmarks.question import Question
 from prefrl.config import BaselineConfig, TrainConfig
 from prefrl.learners import plan
 from prefrl.plots import TRUE_REWARD

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks import question
+from benchmarks.committed import Claim, Question
 from benchmarks.figure2 import QUESTION as FIGURE2
-from benchmarks.question import Claim, Question
 from prefrl.compare import Outcome
 
 ORIGINAL = "original"

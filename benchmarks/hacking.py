@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks import question
-from benchmarks.question import Question
+from benchmarks.committed import Question
 from prefrl.compare import Outcome
 from prefrl.measures import smoothed
 from prefrl.plots import learning_curves

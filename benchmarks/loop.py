@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import question
-from benchmarks.question import Question
+from benchmarks.committed import Question
 from prefrl.compare import FINAL_SHARE, results
 from prefrl.plots import TRUE_REWARD, result_table
 from prefrl.stats import bootstrap_share_interval, interquartile_mean

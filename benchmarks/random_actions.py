@@ -11,7 +11,7 @@ import csv
 
 import numpy as np
 
-from benchmarks.question import HERE
+from benchmarks.committed import HERE
 from prefrl.grid import read_grid
 from prefrl.presets import name_value
 from prefrl.recorder import Recorder

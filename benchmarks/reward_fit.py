@@ -17,7 +17,8 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.question import HERE, README, markdown, write_between
+from benchmarks.committed import HERE
+from benchmarks.question import README, markdown, write_between
 from prefrl.config import TrainConfig
 from prefrl.evaluate import agreement
 from prefrl.fit import L2_RANGE, Fit

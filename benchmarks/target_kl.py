@@ -7,7 +7,7 @@ python -m benchmarks.target_kl
 from __future__ import annotations
 
 from benchmarks import question
-from benchmarks.question import Question
+from benchmarks.committed import Question
 from benchmarks.tuning import settings_table
 
 CHOSEN = {"Ant": 0.03, "Reacher": 0.03}

@@ -8,7 +8,7 @@ python -m benchmarks.teachers
 from __future__ import annotations
 
 from benchmarks import question
-from benchmarks.question import Question
+from benchmarks.committed import Question
 
 QUESTION = Question(
     name="teachers",

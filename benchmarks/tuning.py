@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks import question
-from benchmarks.question import Question
+from benchmarks.committed import Question
 from prefrl.compare import Outcome, panels
 from prefrl.plots import learning_curves
 from prefrl.stats import Curve

@@ -10,7 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import figure2, figure3_smoke, figure5, hacking, question, reward_fit, target_kl, tuning
+from benchmarks import (
+    committed,
+    figure2,
+    figure3_smoke,
+    figure5,
+    hacking,
+    paper,
+    question,
+    reward_fit,
+    target_kl,
+    tuning,
+)
 from prefrl.batch import run_one
 from prefrl.compare import Outcome
 from prefrl.config import BaselineConfig, TrainConfig, arm_name
@@ -61,7 +72,7 @@ def test_a_question_has_its_grid_and_its_part_of_the_page_says_what_its_data_say
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_every_arm_can_be_run_as_asked_and_what_random_actions_are_worth_is_known(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    random, seen = question.random_returns(), set()
+    random, seen = committed.random_returns(), set()
     for (task, arm, _), (job, _) in QUESTIONS[name].QUESTION.planned().items():
         assert math.isfinite(random[task])
         if arm not in seen and not getattr(job.config, "reward_from", None):  # that is there once another run is
@@ -99,24 +110,24 @@ def test_an_arm_of_an_ablation_differs_from_the_original_by_its_switch():
 
 def test_the_papers_curves_end_where_its_figure_does():
     """Read off by eye: cheetah's true reward ends at about 4,200, hopper's 700 labels at about 4,490."""
-    paper = question.paper_curves(2)
-    assert len(paper) == 8
-    assert question.paper_end(paper["HalfCheetah"]["true reward"], 2e7) == pytest.approx(4200, rel=0.03)
-    assert question.paper_end(paper["Hopper"]["700 synthetic"], 2e7) == pytest.approx(4490, rel=0.03)
-    assert question.paper_end(paper["InvertedDoublePendulum"]["350 synthetic"], 2e7) == pytest.approx(920, rel=0.2)
-    pendulum = paper["InvertedPendulum"]
-    assert math.isnan(question.paper_end(pendulum["700 synthetic"], 2e6))  # it goes on behind the others
-    assert question.paper_plateau(pendulum, "700 synthetic", 2e6) == pytest.approx(1374, abs=1)
-    assert question.paper_plateau(pendulum, "750 human", 2e6) == question.paper_end(pendulum["750 human"], 2e6)
+    figure = paper.curves_of(2)
+    assert len(figure) == 8
+    assert paper.end_of(figure["HalfCheetah"]["true reward"], 2e7) == pytest.approx(4200, rel=0.03)
+    assert paper.end_of(figure["Hopper"]["700 synthetic"], 2e7) == pytest.approx(4490, rel=0.03)
+    assert paper.end_of(figure["InvertedDoublePendulum"]["350 synthetic"], 2e7) == pytest.approx(920, rel=0.2)
+    pendulum = figure["InvertedPendulum"]
+    assert math.isnan(paper.end_of(pendulum["700 synthetic"], 2e6))  # it goes on behind the others
+    assert paper.plateau_of(pendulum, "700 synthetic", 2e6) == pytest.approx(1374, abs=1)
+    assert paper.plateau_of(pendulum, "750 human", 2e6) == paper.end_of(pendulum["750 human"], 2e6)
 
 
 def test_a_gap_of_the_papers_curve_is_not_bridged_where_it_leaps():
     curve = (np.array([1.0, 2.0, 9.0]), np.array([0.0, 1.0, 50.0]))
-    assert question.paper_value(curve, 1.5, 5.0) == 0.5
-    assert question.paper_value(curve, 1.0, 5.0) == 0.0
-    assert question.paper_value(curve, 9.0, 100.0) == 50.0
-    assert math.isnan(question.paper_value(curve, 5.0, 5.0))
-    assert math.isnan(question.paper_value(curve, 9.5, 100.0))
+    assert paper.value_at(curve, 1.5, 5.0) == 0.5
+    assert paper.value_at(curve, 1.0, 5.0) == 0.0
+    assert paper.value_at(curve, 9.0, 100.0) == 50.0
+    assert math.isnan(paper.value_at(curve, 5.0, 5.0))
+    assert math.isnan(paper.value_at(curve, 9.5, 100.0))
 
 
 def made_up(task: str, arm: str, final: float, seed: int = 0, last: float = 2e6) -> Outcome:
@@ -124,7 +135,7 @@ def made_up(task: str, arm: str, final: float, seed: int = 0, last: float = 2e6)
 
 
 def test_scores_are_shares_of_the_way_from_random_actions_to_the_reference():
-    low = question.random_returns()[HOPPER]
+    low = committed.random_returns()[HOPPER]
     runs = [made_up(HOPPER, "true reward", low + 1000 + d, seed) for seed, d in enumerate((-10, 10))]
     runs += [made_up(HOPPER, "700 labels", low + 500 + d, seed) for seed, d in enumerate((-100, 100))]
     shares = question.scores(runs, "true reward")
@@ -151,36 +162,36 @@ def test_arms_are_compared_on_the_tasks_and_seeds_that_all_have():
 
 
 def test_where_ours_lies_of_the_papers_band():
-    paper = question.paper_curves(2)["Hopper"]
-    here = float(np.interp(2e6, *paper["700 synthetic"]))
-    (row,) = question.beside_paper(figure2.QUESTION, [made_up(HOPPER, "700 labels", here)])
-    values = np.concatenate([curve[1] for curve in paper.values()])
+    panel = paper.curves_of(2)["Hopper"]
+    here = float(np.interp(2e6, *panel["700 synthetic"]))
+    (row,) = paper.beside_paper(figure2.QUESTION, [made_up(HOPPER, "700 labels", here)])
+    values = np.concatenate([curve[1] for curve in panel.values()])
     assert (row.ours, row.here) == pytest.approx((here, here))
     assert row.band == pytest.approx((values.max() - values.min()) / 10)
     assert (row.verdict(row.here), row.verdict(row.end)) == ("inside", "below")
     for off, said in ((1.1, "above"), (0.9, "inside"), (-0.9, "inside"), (-1.1, "below")):
         ours = made_up(HOPPER, "700 labels", here + off * row.band)
-        (other,) = question.beside_paper(figure2.QUESTION, [ours])
+        (other,) = paper.beside_paper(figure2.QUESTION, [ours])
         assert other.verdict(other.here) == said
-    (early,) = question.beside_paper(figure2.QUESTION, [made_up(HOPPER, "700 labels", here, last=100.0)])
+    (early,) = paper.beside_paper(figure2.QUESTION, [made_up(HOPPER, "700 labels", here, last=100.0)])
     assert early.verdict(early.here) == "hidden"
 
 
 def test_tasks_of_other_levels_are_compared_on_the_way_to_the_true_rewards_end():
-    low = question.random_returns()[PENDULUM]
+    low = committed.random_returns()[PENDULUM]
     runs = [made_up(PENDULUM, arm, low + 100, last=2e5) for arm in ("true reward", "700 labels")]
-    rows = {row.arm: row for row in question.beside_paper(figure2.QUESTION, runs)}
-    paper = question.paper_curves(2)["InvertedPendulum"]
-    assert paper["true reward"][0][-1] < 0.2 * 2e6  # it goes on behind the others, the highest of which ends at 1,374
+    rows = {row.arm: row for row in paper.beside_paper(figure2.QUESTION, runs)}
+    panel = paper.curves_of(2)["InvertedPendulum"]
+    assert panel["true reward"][0][-1] < 0.2 * 2e6  # it goes on behind the others, the highest of which ends at 1,374
     assert rows["700 labels"].ours == pytest.approx(1374, rel=0.01)
     double = [made_up("prefrl/InvertedDoublePendulum-v0", arm, 9000.0) for arm in ("true reward", "700 labels")]
-    rows = {row.arm: row for row in question.beside_paper(figure2.QUESTION, double)}
+    rows = {row.arm: row for row in paper.beside_paper(figure2.QUESTION, double)}
     assert rows["700 labels"].ours == pytest.approx(rows["true reward"].end)
-    assert question.beside_paper(figure2.QUESTION, runs[1:]) == []  # nothing to scale it by
+    assert paper.beside_paper(figure2.QUESTION, runs[1:]) == []  # nothing to scale it by
 
 
 def test_claims_say_how_it_turned_out():
-    low = question.random_returns()[HOPPER]
+    low = committed.random_returns()[HOPPER]
     runs = [made_up(HOPPER, arm, low + gain) for arm, gain in (("original", 100), ("target", 50), ("no segments", 90))]
     words = "of the original; by the paper's words it should be below 0.80."
     assert figure5.claims(runs) == [
@@ -197,7 +208,7 @@ def test_claims_say_how_it_turned_out():
 
 def test_hacking_shows_what_the_reward_model_says_and_takes_finished_rewards_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(question, "HERE", tmp_path)
+    monkeypatch.setattr(committed, "HERE", tmp_path)
     (tmp_path / "grids").mkdir()
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "random_actions.csv").write_text("task,true_return\nPendulum-v1,-2500\n")
@@ -211,7 +222,7 @@ def test_hacking_shows_what_the_reward_model_says_and_takes_finished_rewards_on(
         (tmp_path / "grids" / f"{name}.toml").write_text(top + block)
     for job, _ in hacking.QUESTION.planned().values():  # transfer comes after what it needs
         run_one(job.config)
-    assert question.gather(hacking.QUESTION) == 3
+    assert committed.gather(hacking.QUESTION) == 3
     hacking.draw(hacking.QUESTION)
     assert (hacking.QUESTION.folder / "figure.png").exists()
     lines = [
@@ -229,7 +240,7 @@ def test_hacking_shows_what_the_reward_model_says_and_takes_finished_rewards_on(
 def small(tmp_path, monkeypatch):
     """A question with a grid of two short runs, in folders of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(question, "HERE", tmp_path)
+    monkeypatch.setattr(committed, "HERE", tmp_path)
     monkeypatch.setattr(question, "README", tmp_path / "README.md")
     (tmp_path / "grids").mkdir()
     (tmp_path / "results").mkdir()
@@ -239,7 +250,9 @@ def small(tmp_path, monkeypatch):
         'out = "runs"\nenv = "Pendulum-v1"\nsteps = 4_000\nlabels = 20\nphases = 4\nsegment_steps = 10\nn_envs = 4\n'
         'set = ["n_steps=100"]\ntensorboard = false\ninitial_epochs = 2\nseed = [0, 1]\n'
     )
-    return question.Question("small", "Small?", "About.", ("small",), reference="20 labels", measures=("learned_gain",))
+    return committed.Question(
+        "small", "Small?", "About.", ("small",), reference="20 labels", measures=("learned_gain",)
+    )
 
 
 def ask(asked, monkeypatch, *arguments):
@@ -283,21 +296,72 @@ def test_runs_of_other_steps_and_settings_are_not_of_the_question(small, tmp_pat
     assert arm_name(job.config) == "20 labels"
     grid = tmp_path / "grids" / "small.toml"
     train(job.config, quiet=True)
-    assert question.gather(small) == 1
+    assert committed.gather(small) == 1
     asked = grid.read_text()
     grid.write_text(asked.replace("4_000", "8_000"))
-    assert question.gather(small) == 0
+    assert committed.gather(small) == 0
     assert question.outcomes(small) == []
     (small.folder / "runs.csv").unlink()
     grid.write_text(asked.replace("n_steps=100", "n_steps=50"))
-    assert question.gather(small) == 0
+    assert committed.gather(small) == 0
     assert not (small.folder / "runs.csv").exists()
     assert "holds a run with" in capsys.readouterr().err
 
 
+def test_what_is_missing_is_run_in_a_clone_that_has_the_data_alone(small, tmp_path, monkeypatch):
+    (first, _), (second, _) = small.planned().values()
+    train(first.config, quiet=True)
+    ask(small, monkeypatch)
+    first.config.out.rename(tmp_path / "not-in-this-clone")
+    assert list(committed.lacking(small).values()) == [second]
+    ask(small, monkeypatch, "--run")
+    assert not first.config.out.exists()
+    assert second.config.out.exists()
+    assert committed.lacking(small) == {}
+    assert "missing" not in between(tmp_path / "README.md", "small")
+
+
+def test_runs_that_fail_are_said_to(small, tmp_path, monkeypatch, capsys):
+    grid = tmp_path / "grids" / "small.toml"
+    grid.write_text(grid.read_text() + 'labeler = "broken:labeler"\n')
+    (tmp_path / "broken.py").write_text(
+        "def labeler(seed):\n    def answer(queries):\n        raise ValueError\n    return answer\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        ask(small, monkeypatch, "--run")
+    assert "2 of 2 runs failed" in capsys.readouterr().err
+
+
+def test_a_run_is_made_once_whatever_questions_call_it(small, tmp_path):
+    """Another question has the first run under a name of its own; a run without what `small` keeps does not count."""
+    (tmp_path / "grids" / "other.toml").write_text(
+        (tmp_path / "grids" / "small.toml").read_text().replace("seed = [0, 1]", 'seed = 0\narm = "theirs"')
+    )
+    other = committed.Question("other", "Other?", "About.", ("other",), reference="theirs", measures=small.measures)
+    unmeasured = replace(other, measures=())
+    (job, _), *_ = other.planned().values()
+    train(job.config, quiet=True)
+    assert (committed.gather(unmeasured), committed.borrow(small)) == (1, 0)
+    assert (committed.gather(other), committed.borrow(small)) == (1, 1)
+    assert committed.borrow(small) == 0  # it has it now
+    (mine,) = committed.outcomes(small, "learned_gain")
+    (theirs,) = committed.outcomes(other, "learned_gain")
+    assert (mine.arm, theirs.arm) == ("20 labels", "theirs")
+    np.testing.assert_array_equal(mine.curve, theirs.curve)
+    with (small.folder / "runs.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["command"] == "prefrl sweep benchmarks/grids/other.toml"
+    for name in ("runs.csv", "curves.csv"):
+        (small.folder / name).unlink()
+    grid = tmp_path / "grids" / "other.toml"
+    grid.write_text(grid.read_text().replace("labels = 20", "labels = 30"))
+    assert committed.borrow(small) == 0
+
+
 @pytest.mark.parametrize(("gain", "code"), [(-3000.0, 1), (3000.0, 0)])
 def test_the_check_fails_where_ours_lies_below(monkeypatch, capsys, gain, code):
-    here = float(np.interp(2e6, *question.paper_curves(2)["Hopper"]["700 synthetic"]))
+    here = float(np.interp(2e6, *paper.curves_of(2)["Hopper"]["700 synthetic"]))
     monkeypatch.setattr(question, "outcomes", lambda asked: [made_up(HOPPER, "700 labels", here + gain)])
     monkeypatch.setattr("sys.argv", ["figure2", "--check"])
     with pytest.raises(SystemExit, match=str(code)):
