@@ -28,8 +28,9 @@ Reference = Mapping[str, Mapping[str, Curve]]
 Dashes = Literal["-", "--", "-."] | tuple[float, tuple[float, float]]
 
 INK, MUTED, AXIS, GRID = "#24292f", "#57606a", "#afb8c1", "#e6e8eb"
-# Okabe and Ito 2008, told apart by colour-blind readers too; without the yellow, which is lost on white.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito 2008, told apart by colour-blind readers too; without the yellow, which is lost on white, and with the
+# wine of Tol 2021 as a seventh, so that every switch of an ablation has a colour of its own.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
 DASHES: tuple[Dashes, ...] = ("-", "--", "-.")  # one for each turn through the palette
 DOTTED: Dashes = (0, (1, 1.4))
 
