@@ -200,7 +200,7 @@ def _report(config: ReportConfig) -> None:
 
 
 def _envs(config: EnvsConfig) -> None:
-    from prefrl.vector import list_environments
+    from prefrl.environments import list_environments
 
     print(list_environments(config.match))
 

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from prefrl.environments import make_env
 from prefrl.preference import Segment, UserError
 from prefrl.reward_model import is_image
-from prefrl.vector import make_env
 
 Frames = NDArray[np.uint8]
 

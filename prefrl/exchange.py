@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 
 from prefrl.config import LabelsConfig, TrainConfig, from_toml
+from prefrl.environments import make_env
 from prefrl.preference import UserError
 from prefrl.stats import cohen_kappa
 from prefrl.store import Given, Rows, Store
-from prefrl.vector import make_env
 
 ARRAYS = ("observations", "actions", "rewards")
 EVENTS = {"question": "queries", "answer": "answers", "withdrawal": "withdrawals"}

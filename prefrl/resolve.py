@@ -15,6 +15,7 @@ import torch
 from prefrl import presets
 from prefrl.clips import how_shown
 from prefrl.config import BaselineConfig, TrainConfig, folder_name, slug
+from prefrl.environments import find_spec, make_env
 from prefrl.exchange import inherit
 from prefrl.labelers import LABELERS, find_factory
 from prefrl.labelers.oracle import parse_teacher
@@ -25,7 +26,6 @@ from prefrl.queries import find_strategy
 from prefrl.reward_model import RewardEnsemble, encoded_size, is_image, same_inputs
 from prefrl.schedules import SCHEDULES, label_counts
 from prefrl.store import Store, check_url
-from prefrl.vector import find_spec, make_env
 
 C = TypeVar("C", bound=BaselineConfig)
 MOST_PICTURES = 20_000  # kept for people, some 5 kB each

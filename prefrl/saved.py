@@ -12,6 +12,7 @@ import gymnasium as gym
 
 from prefrl.clips import FILMS, Artist, film, policy_frames
 from prefrl.config import BaselineConfig, VideoConfig, read_run
+from prefrl.environments import make_env
 from prefrl.exchange import store_of
 from prefrl.learners import Policy
 from prefrl.preference import Preference, UserError
@@ -19,7 +20,6 @@ from prefrl.presets import name_value
 from prefrl.reward_model import RewardEnsemble
 from prefrl.runlog import read_table
 from prefrl.store import Store
-from prefrl.vector import make_env
 
 
 @dataclass(frozen=True)

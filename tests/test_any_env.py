@@ -20,13 +20,14 @@ from scipy.stats import chisquare
 import prefrl
 from prefrl.cli import main
 from prefrl.config import TrainConfig
+from prefrl.environments import make_env
 from prefrl.fit import Fit
 from prefrl.fixed_horizon import FixedHorizon
 from prefrl.preference import Preference, Query, Segment, UserError
 from prefrl.recorder import Recorder
 from prefrl.reward_model import RewardEnsemble
 from prefrl.runlog import is_finished
-from prefrl.vector import make_env, make_vec_env
+from prefrl.vector import make_vec_env
 
 LEVEL = 1e-3  # of the statistical tests
 

@@ -20,8 +20,8 @@ from prefrl.check.findings import score_finding
 from prefrl.check.played import Rollout, first_difference, roll, still
 from prefrl.check.reading import alignment, score_cells
 from prefrl.check.words import Finding
+from prefrl.environments import find_spec, make_env
 from prefrl.preference import UserError
-from prefrl.vector import find_spec, make_env
 
 STEPS = 1000
 

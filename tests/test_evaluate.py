@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import prefrl
 from prefrl.config import TrainConfig
+from prefrl.environments import make_env
 from prefrl.evaluate import (
     Watch,
     _restored,
@@ -29,7 +30,6 @@ from prefrl.measures import epic
 from prefrl.networks import MLPs
 from prefrl.recorder import Episode, Pairs, Recorder
 from prefrl.reward_model import RewardEnsemble
-from prefrl.vector import make_env
 
 
 def test_means_by_hand() -> None:

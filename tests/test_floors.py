@@ -16,7 +16,7 @@ FLOORS = {
     "words and formulas": "preference bradley_terry schedules config grid presets lookup process stats measures",
     "parts": "ring fixed_horizon recorder store_tables store patient_store networks reward_model answers "
     "labelers labelers.oracle labelers.human labelers.judge",
-    "verbs": "fit queries reward_env learners vector clips exchange evaluate runlog resolve saved",
+    "verbs": "fit queries reward_env learners environments vector clips exchange evaluate runlog resolve saved",
     "algorithm": "run baseline",
     "doors": "batch compare sweep plots report cli "
     "check check.played check.reading check.drawing check.findings check.words "

@@ -10,12 +10,13 @@ from helpers import AnyEnv, counters, sentence
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
+from prefrl.environments import make_env
 from prefrl.learners import LEARNERS, Learner
 from prefrl.preference import UserError
 from prefrl.recorder import Recorder
 from prefrl.reward_env import LearnedReward, LearnedRewardEnv
 from prefrl.reward_model import RewardEnsemble
-from prefrl.vector import make_env, make_vec_env
+from prefrl.vector import make_vec_env
 
 
 class Poisoned(VecEnvWrapper):

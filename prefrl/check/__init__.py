@@ -87,7 +87,7 @@ def examine(config: CheckConfig) -> list[Finding]:
     """
     from prefrl import presets, resolve
     from prefrl.config import BaselineConfig
-    from prefrl.vector import find_spec, make_env
+    from prefrl.environments import find_spec, make_env
 
     if config.steps < FEWEST_STEPS or config.seed < 0:
         raise UserError(

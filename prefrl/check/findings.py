@@ -235,9 +235,10 @@ def info_finding(rollout: Rollout) -> Finding:
 
 def oracle_findings(env_id: str, kwargs: dict[str, Any], seed: int, steps: int, segment_steps: int) -> list[Finding]:
     """What steps it in a run, and how many pairs of untrained behaviour an oracle would call equal."""
+    from prefrl.environments import find_spec
     from prefrl.labelers.oracle import make_oracle
     from prefrl.recorder import Recorder
-    from prefrl.vector import EnvPoolVecEnv, GymnasiumVecEnv, find_spec, make_vec_env
+    from prefrl.vector import EnvPoolVecEnv, GymnasiumVecEnv, make_vec_env
 
     rows = max(steps // ENVS, 3 * segment_steps)
     rng = np.random.default_rng(seed)

@@ -10,10 +10,10 @@ import sys
 
 from prefrl import presets
 from prefrl.config import LabelConfig, TrainConfig, from_toml
+from prefrl.environments import find_spec
 from prefrl.exchange import store_of
 from prefrl.preference import UserError
 from prefrl.store import Store
-from prefrl.vector import find_spec
 
 MOST_CONNECTIONS = 2_000
 
