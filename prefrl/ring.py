@@ -79,5 +79,5 @@ class FrameRing:
 
 def is_shifted(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether each environment's stack (E, S, H, W) is the one before, moved on by a frame; (E,)."""
-    same: NDArray[np.bool_] = (after[:, :-1] == before[:, 1:]).reshape(len(after), -1).all(1)
+    same: NDArray[np.bool_] = (after[:, :-1] == before[:, 1:]).all((1, 2, 3))
     return same

@@ -39,8 +39,12 @@ LIBRARIES = ("prefrl", "gymnasium", "mujoco", "envpool", "ale-py", "stable-basel
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of the libraries that results depend on, and the commit of this code where git knows it."""
+    """Versions of Python, of the libraries that results depend on, the GPU, and the commit where git knows it."""
+    import torch  # which takes a second, and whoever reads a log does without
+
     found = {"python": platform.python_version(), "platform": platform.platform()}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
     for name in LIBRARIES:
         try:
             found[name] = version(name)

@@ -78,7 +78,8 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "says"), WRONG.values(), ids=WRONG)
-def test_wrong_input_is_one_sentence_and_nothing_is_written(arguments, says, capsys, tmp_path):
+def test_wrong_input_is_one_sentence_and_nothing_is_written(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("prefrl: ")

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from prefrl import networks
+from prefrl.answers import each_once
 from prefrl.fit import Fit, adapted_l2
 from prefrl.networks import MLPs
 from prefrl.preference import Preference, Query, Segment
@@ -405,6 +406,16 @@ def test_answers_are_given_out_as_they_came_in() -> None:
                 inputs = r_hat.inputs(mine.observations, mine.actions)
                 torch.testing.assert_close(batch.inputs[n, side, : len(mine)], inputs, rtol=0, atol=0)
                 assert batch.mask[n, side].tolist() == [float(t < len(mine)) for t in range(3)]
+
+
+def test_frames_that_stacks_share_are_kept_once() -> None:
+    rng = np.random.default_rng(0)
+    film = rng.integers(256, size=(9, 5, 6), dtype=np.uint8)
+    cut = np.stack([film[i : i + 4] for i in (0, 1, 2, 5, 4, 5)])  # the fourth and fifth do not follow on
+    for images, count in ((cut, 4 + 1 + 1 + 4 + 4 + 1), (cut[:1], 4), (cut[:, :1], 6), (np.zeros_like(cut), 4 + 5)):
+        frames, place = each_once(images)
+        assert len(frames) == count
+        np.testing.assert_array_equal(frames[place], images)
 
 
 @pytest.mark.parametrize("kind", ["vectors", "images"])
