@@ -96,28 +96,27 @@ def test_frames_wait_on_the_gpu_each_once() -> None:
 
 
 @pytest.mark.parametrize("objective", ["preference", "target"])
-def test_a_fit_is_that_of_a_cpu(played: Recorder, exact: None, objective: str) -> None:
+def test_an_update_is_that_of_a_cpu(played: Recorder, exact: None, objective: str) -> None:
     here = ensemble(played)
     there = copy.deepcopy(here).to(DEVICE)
     given = answers(played)
-    reports = [fitted(r_hat, given, objective=objective).run(10) for r_hat in (here, there)]
-    assert vars(reports[1]) == pytest.approx(vars(reports[0]), rel=1e-2)
-    steps = played.recent(400, at_most=400)[:2]
-    for r_hat in (here, there):
-        r_hat.normalise_outputs(*steps)
-    paid, same = here.reward(*steps), there.reward(*steps)
-    assert np.corrcoef(paid, same)[0, 1] > 0.999
-    assert np.abs(paid - same).mean() < 0.02
+    # One update: on images rounding alone, through Adam, moves the losses by a hundredth within ten.
+    reports = [fitted(r_hat, given, objective=objective).run(1) for r_hat in (here, there)]
+    assert vars(reports[1]) == pytest.approx(vars(reports[0]), rel=1e-3)
+    for (name, on_cpu), on_gpu in zip(here.named_parameters(), there.parameters(), strict=True):
+        assert on_cpu.grad is not None and on_gpu.grad is not None
+        if "bias" not in name:  # a bias that cancels out has no gradient but rounding
+            assert (on_gpu.grad.cpu() - on_cpu.grad).norm() < 0.05 * on_cpu.grad.norm(), name
 
 
-def test_half_precision_pays_what_single_precision_does(played: Recorder) -> None:
-    here = ensemble(played)
+def test_a_fitted_reward_pays_on_a_cpu_what_it_pays_on_a_gpu(played: Recorder) -> None:
+    there = ensemble(played).to(DEVICE)
     steps = played.recent(400, at_most=400)[:2]
-    here.normalise_outputs(*steps)
-    there = copy.deepcopy(here).to(DEVICE)
-    paid, same = here.reward(*steps), there.reward(*steps)
-    assert same.dtype == np.float32
-    assert np.corrcoef(paid, same)[0, 1] > 0.99
+    fitted(there, answers(played)).run(60)
+    there.normalise_outputs(*steps)
+    paid, same = there.reward(*steps), copy.deepcopy(there).to("cpu").reward(*steps)
+    assert paid.dtype == np.float32
+    assert np.corrcoef(paid, same)[0, 1] > 0.999  # images: both in half precision, each with its own rounding
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
