@@ -2,7 +2,7 @@
 
 Steps of vectors stay one float32 tensor. Of images each answer keeps the frames that neighbouring stacks share once:
 compressed on a CPU, where an answer takes a few dozen kilobytes instead of more than a megabyte; as they are on a GPU,
-which would wait twenty times as long for them to be unpacked as it takes to learn from them.
+which would wait longer for a minibatch to be unpacked than it takes to learn from it.
 """
 
 from __future__ import annotations
