@@ -2,7 +2,7 @@
 
 Steps of vectors stay one float32 tensor. Of images each answer keeps the frames that neighbouring stacks share once:
 compressed on a CPU, where an answer takes a few dozen kilobytes instead of more than a megabyte; as they are on a GPU,
-which would wait longer for a minibatch to be unpacked than it takes to learn from it.
+which would wait while they are unpacked.
 """
 
 from __future__ import annotations
