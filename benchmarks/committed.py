@@ -25,7 +25,7 @@ from prefrl.runlog import read_table
 
 HERE = Path(__file__).parent
 LIBRARIES = ("python", "gymnasium", "mujoco", "envpool", "ale-py", "stable-baselines3", "torch")
-RUN_COLUMNS = ("task", "arm", "seed", "steps", "final_true_return", "seconds", "commit", *LIBRARIES, "command")
+RUN_COLUMNS = ("task", "arm", "seed", "steps", "final_true_return", "seconds", "commit", "gpu", *LIBRARIES, "command")
 COMMAND = "prefrl sweep benchmarks/grids/"
 Key = tuple[str, str, int]  # task, arm, seed
 Rows = dict[Key, list[dict[str, str]]]
@@ -98,7 +98,7 @@ def gather(question: Question) -> int:
             read_table(folder / "metrics.csv") | read_table(folder / "timing.csv"),
         )
         named = {"task": key[0], "arm": key[1], "seed": str(key[2])}
-        made = {name: str(used.get(name, "")) for name in ("commit", *LIBRARIES)}
+        made = {name: str(used.get(name, "")) for name in ("commit", "gpu", *LIBRARIES)}
         about[key] = [
             {
                 **named,

@@ -109,6 +109,21 @@ def test_an_update_is_that_of_a_cpu(played: Recorder, exact: None, objective: st
             assert (on_gpu.grad.cpu() - on_cpu.grad).norm() < 0.05 * on_cpu.grad.norm(), name
 
 
+@pytest.mark.parametrize("objective", ["preference", "target"])
+def test_a_fit_is_that_of_a_cpu(exact: None, objective: str) -> None:
+    env = play(GAMES["vectors"])
+    here = ensemble(env)
+    there = copy.deepcopy(here).to(DEVICE)
+    given, steps = answers(env), env.recent(400, at_most=400)[:2]
+    reports = [fitted(r_hat, given, objective=objective).run(10) for r_hat in (here, there)]
+    assert vars(reports[1]) == pytest.approx(vars(reports[0]), rel=1e-2)
+    for r_hat in (here, there):
+        r_hat.normalise_outputs(*steps)
+    paid, same = here.reward(*steps), there.reward(*steps)
+    assert np.corrcoef(paid, same)[0, 1] > 0.999
+    assert np.abs(paid - same).mean() < 0.02
+
+
 def test_a_fitted_reward_pays_on_a_cpu_what_it_pays_on_a_gpu(played: Recorder) -> None:
     there = ensemble(played).to(DEVICE)
     steps = played.recent(400, at_most=400)[:2]
