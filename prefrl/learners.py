@@ -183,6 +183,7 @@ class Learner:
         self.policy_name = "CnnPolicy" if is_image(env.observation_space) else "MlpPolicy"
         with warnings.catch_warnings():  # rollouts are cut anyway, so a last minibatch may be smaller than the others
             warnings.filterwarnings("ignore", "You have specified a mini-batch size")
+            warnings.filterwarnings("ignore", "You are trying to run .* on the GPU")  # vectors go there if asked to
             try:
                 self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
             except Exception as error:  # its own checks of its settings: assertions and anything else

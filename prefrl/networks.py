@@ -119,7 +119,8 @@ class CNNs(nn.Module):
     def features(self, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "k n f"]:
         """The last hidden layer of each member."""
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=computes_with_bfloat16(inputs.device.type)):
-            maps = self.convolutions(inputs.contiguous(memory_format=torch.channels_last)).float()
+            maps = self.convolutions(inputs.contiguous(memory_format=torch.channels_last))
+        maps = maps.to(self.top.weights[0].dtype)
         return self.top.features(maps.reshape(len(inputs), self.members, -1).transpose(0, 1))
 
     def head(self, features: Float[Tensor, "k n f"], steps: Float[Tensor, " n"] | float = 1.0) -> Float[Tensor, "k n"]:
