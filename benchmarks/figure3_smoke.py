@@ -65,43 +65,60 @@ def fit_updates(config: BaselineConfig) -> int:
     return cfg.initial_epochs * math.ceil(first / cfg.batch) + cfg.fit_updates * (phases - 1)
 
 
-def costs() -> dict[bool, Cost]:
-    """What was measured, by whether the reward was learned."""
-    planned, found = QUESTION.planned(), {}
-    learn, fit = ({o.arm: o for o in question.outcomes(QUESTION, part)} for part in ("learn", "fit"))
-    for (_, arm, _), (job, _) in planned.items():
-        if arm in learn:
-            updates = fit_updates(job.config)
-            found[arm != TRUE_REWARD] = Cost(
-                float(np.sum(learn[arm].curve[1])) / job.config.steps,
-                float(np.sum(fit[arm].curve[1])) / updates if updates else 0.0,
-            )
-    return found
+def costs(asked: Question) -> dict[bool, Cost]:
+    """What was measured, over all of a question's runs, by whether the reward was learned."""
+    planned = asked.planned()
+    learn, fit = (question.outcomes(asked, part) for part in ("learn", "fit"))
+    spent: dict[bool, list[tuple[float, float, float, float]]] = {}
+    fitted = {(o.task, o.arm, o.seed): float(np.sum(o.curve[1])) for o in fit}
+    for o in learn:
+        key = (o.task, o.arm, o.seed)
+        config = planned[key][0].config
+        parts = (float(np.sum(o.curve[1])), config.steps, fitted.get(key, 0.0), fit_updates(config))
+        spent.setdefault(o.arm != TRUE_REWARD, []).append(parts)
+    return {
+        learned: Cost(seconds / steps, fitting / updates if updates else 0.0)
+        for learned, (seconds, steps, fitting, updates) in ((kind, np.sum(each, 0)) for kind, each in spent.items())
+    }
 
 
-def body(asked: Question) -> str:
-    """For each arm of figure 3 what a run would take, and all of its runs."""
-    measured = costs()
-    table = [("arm", "policy, hours a run", "reward's fit, hours a run", "runs", "hours of one core in all")]
-    total = 0.0
+def hours(measured: dict[bool, Cost]) -> dict[str, list[tuple[float, float]]]:
+    """For each arm of figure 3 the hours that each of its runs' policy and its reward's fit would take."""
     arms: dict[str, list[tuple[float, float]]] = {}
     for (_, arm, _), (job, _) in FIGURE3.planned().items():
         if (cost := measured.get(arm != TRUE_REWARD)) is not None:
-            arms.setdefault(arm, []).append(cost.of(job.config))
-    for arm, seconds in arms.items():
-        policy, fit = np.array(seconds).mean(0) / 3600
-        hours = float(np.sum(seconds)) / 3600
-        total += hours
-        table.append((arm, f"{policy:.1f}", f"{fit:.1f}", str(len(seconds)), f"{hours:,.0f}"))
+            policy, fit = cost.of(job.config)
+            arms.setdefault(arm, []).append((policy / 3600, fit / 3600))
+    return arms
+
+
+def prices(asked: Question, unit: str) -> str:
+    """A table of what figure 3 would take at the speed of a question's runs, and that speed.
+
+    Args:
+        asked: the question.
+        unit: of the last column, as "hours of one core".
+    """
+    measured = costs(asked)
+    table = [("arm", "policy, hours a run", "reward's fit, hours a run", "runs", f"{unit} in all")]
+    for arm, each in hours(measured).items():
+        policy, fit = np.mean(each, axis=0)
+        table.append((arm, f"{policy:.1f}", f"{fit:.2f}", str(len(each)), f"{np.sum(each):,.0f}"))
     rates = [
-        f"{1 / measured[learned].step:.0f} steps a second with {words}"
+        f"{1 / measured[learned].step:,.0f} steps a second with {words}"
         for learned, words in ((False, "the true reward"), (True, "a learned one"))
         if learned in measured
     ]
     if True in measured:
-        rates.append(f"{measured[True].update:.2f} seconds an update of the fit")
+        rates.append(f"{measured[True].update:.2g} seconds an update of the fit")
+    return f"{question.markdown(table, text=1)}\n\nMeasured: {', '.join(rates)}."
+
+
+def body(asked: Question) -> str:
+    """For each arm of figure 3 what a run would take, and all of its runs."""
+    total = sum(np.sum(each) for each in hours(costs(asked)).values())
     whole = f"All of it: {total:,.0f} hours of one core, {total / 24 / CORES:,.1f} days of {CORES}."
-    return f"{question.markdown(table, text=1)}\n\nMeasured: {', '.join(rates)}. {whole}"
+    return f"{prices(asked, 'hours of one core')} {whole}"
 
 
 if __name__ == "__main__":
