@@ -68,13 +68,13 @@ def fit_updates(config: BaselineConfig) -> int:
 def costs(asked: Question) -> dict[bool, Cost]:
     """What was measured, over all of a question's runs, by whether the reward was learned."""
     planned = asked.planned()
-    learn, fit = (question.outcomes(asked, part) for part in ("learn", "fit"))
+    fitted = {(o.task, o.arm, o.seed): float(np.sum(o.curve[1])) for o in question.outcomes(asked, "fit")}
     spent: dict[bool, list[tuple[float, float, float, float]]] = {}
-    fitted = {(o.task, o.arm, o.seed): float(np.sum(o.curve[1])) for o in fit}
-    for o in learn:
+    for o in question.outcomes(asked, "learn"):
         key = (o.task, o.arm, o.seed)
         config = planned[key][0].config
-        parts = (float(np.sum(o.curve[1])), config.steps, fitted.get(key, 0.0), fit_updates(config))
+        updates = fit_updates(config)
+        parts = (float(np.sum(o.curve[1])), config.steps, fitted[key] if updates else 0.0, updates)
         spent.setdefault(o.arm != TRUE_REWARD, []).append(parts)
     return {
         learned: Cost(seconds / steps, fitting / updates if updates else 0.0)
