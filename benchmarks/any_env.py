@@ -28,11 +28,11 @@ import numpy as np
 import tyro
 from gymnasium.spaces import Box
 
-from prefrl.config import TrainConfig
-from prefrl.preference import UserError
 from prefrl.run import train
-from prefrl.runlog import read_table, versions
-from prefrl.saved import load_run
+from prefrl.runs.runlog import read_table, versions
+from prefrl.runs.saved import load_run
+from prefrl.settings.config import TrainConfig
+from prefrl.words.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "any_env.json"

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from prefrl.batch import is_done
-from prefrl.compare import Outcome, read_outcome
-from prefrl.config import BaselineConfig, TrainConfig, arm_name
-from prefrl.grid import Job, read_grid
-from prefrl.plots import TRUE_REWARD
-from prefrl.preference import UserError
-from prefrl.runlog import read_table
+from prefrl.runs.runlog import read_table
+from prefrl.settings.config import BaselineConfig, TrainConfig, arm_name
+from prefrl.studies.batch import is_done
+from prefrl.studies.compare import Outcome, read_outcome
+from prefrl.studies.grid import Job, read_grid
+from prefrl.studies.plots import TRUE_REWARD
+from prefrl.words.errors import UserError
 
 HERE = Path(__file__).parent
 LIBRARIES = ("python", "gymnasium", "mujoco", "envpool", "ale-py", "stable-baselines3", "torch")
@@ -188,9 +188,9 @@ def run(question: Question) -> None:
     """Run what is lacking, and take it in: grid by grid, since one may need what the one before it leaves behind.
 
     Raises:
-        UserError: as `prefrl.sweep.sweep` does, and where runs have failed.
+        UserError: as `prefrl.studies.sweep.sweep` does, and where runs have failed.
     """
-    from prefrl.sweep import sweep
+    from prefrl.studies.sweep import sweep
 
     for name in question.grids:
         wanted = lacking(question)

@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks import paper, question
 from benchmarks.committed import Claim, Question
-from prefrl.compare import Outcome
-from prefrl.plots import TRUE_REWARD
-from prefrl.stats import interquartile_mean
+from prefrl.studies.compare import Outcome
+from prefrl.studies.plots import TRUE_REWARD
+from prefrl.words.stats import interquartile_mean
 
 GOALS = {"700 labels": 0.95, "1400 labels": 1.0}  # of the way from random actions to the true reward's result
 REACHED = 5  # of the eight tasks on which 700 labels should reach the paper's final value in a tenth of its steps

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from benchmarks import question
 from benchmarks.committed import Question
-from prefrl.plots import TRUE_REWARD
+from prefrl.studies.plots import TRUE_REWARD
 
 QUESTION = Question(
     name="figure3",

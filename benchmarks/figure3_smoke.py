@@ -14,11 +14,11 @@ import numpy as np
 from benchmarks import question
 from benchmarks.committed import Question
 from benchmarks.figure3 import QUESTION as FIGURE3
-from prefrl.config import BaselineConfig, TrainConfig
-from prefrl.learners import plan
-from prefrl.plots import TRUE_REWARD
-from prefrl.resolve import resolve
-from prefrl.schedules import SCHEDULES, label_counts
+from prefrl.policies.on_policy import plan
+from prefrl.runs.resolve import resolve
+from prefrl.settings.config import BaselineConfig, TrainConfig
+from prefrl.studies.plots import TRUE_REWARD
+from prefrl.words.schedules import SCHEDULES, label_counts
 
 QUESTION = Question(
     name="figure3_smoke",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from benchmarks import question
 from benchmarks.committed import Claim, Question
 from benchmarks.figure2 import QUESTION as FIGURE2
-from prefrl.compare import Outcome
+from prefrl.studies.compare import Outcome
 
 ORIGINAL = "original"
 ARMS = (ORIGINAL, "random queries", "no ensemble", "no online queries", "no regularisation", "no segments", "target")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from benchmarks import question
 from benchmarks.committed import Claim, Question
 from benchmarks.figure5 import ARMS, ORIGINAL
-from prefrl.compare import Outcome
+from prefrl.studies.compare import Outcome
 
 
 def claims(runs: Sequence[Outcome]) -> list[Claim]:

@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks import question
 from benchmarks.committed import Question
-from prefrl.compare import Outcome
-from prefrl.measures import smoothed
-from prefrl.plots import learning_curves
+from prefrl.studies.compare import Outcome
+from prefrl.studies.plots import learning_curves
+from prefrl.words.measures import smoothed
 
 QUESTION = Question(
     name="hacking",
@@ -27,7 +27,7 @@ reward, frozen.
 
 The learned gain is how much better r-hat says the newest behaviour is than the untrained policy's, per step, in
 deviations of what it pays. The alarm goes off where the true return has lost a fifth of all it had gained, beyond its
-noise, and r-hat finds the newest behaviour no worse than the best (`prefrl.measures.parted`).""",
+noise, and r-hat finds the newest behaviour no worse than the best (`prefrl.words.measures.parted`).""",
     grids=("hacking", "transfer"),
     measures=("learned_gain", "alarm", "accuracy", "correlation"),
 )

@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 import tyro
 
-from prefrl.clips import film
-from prefrl.preference import Query, Segment
-from prefrl.runlog import versions
-from prefrl.store import Store
+from prefrl.experience.clips import film
+from prefrl.queries.store import Store
+from prefrl.runs.runlog import versions
+from prefrl.words.preference import Query, Segment
 from tests.people import make_run
 from tests.postgres import Postgres
 

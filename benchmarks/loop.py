@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmarks import question
 from benchmarks.committed import Question
-from prefrl.compare import FINAL_SHARE, results
-from prefrl.plots import TRUE_REWARD, result_table
-from prefrl.stats import bootstrap_share_interval, interquartile_mean
+from prefrl.studies.compare import FINAL_SHARE, results
+from prefrl.studies.plots import TRUE_REWARD, result_table
+from prefrl.words.stats import bootstrap_share_interval, interquartile_mean
 
 QUESTION = Question(
     name="loop",
@@ -44,7 +44,7 @@ def summary() -> str:
         result_table(results(runs)).rstrip(),
         "",
         f"True return over the last {FINAL_SHARE:.0%} of {max(o.curve[0][-1] for o in runs):,.0f} steps, from the "
-        "policy as it trains; intervals are narrow for so few seeds (`prefrl.stats.bootstrap_interval`).",
+        "policy as it trains; intervals are narrow for so few seeds (`prefrl.words.stats.bootstrap_interval`).",
     ]
     tasks = list(dict.fromkeys(o.task for o in runs))
     for arm in dict.fromkeys(o.arm for o in runs if o.arm != TRUE_REWARD):

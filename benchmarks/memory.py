@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from prefrl.config import TrainConfig
-from prefrl.fit import Fit
-from prefrl.labelers import make_labeler
-from prefrl.process import for_small_networks
-from prefrl.recorder import Recorder
-from prefrl.resolve import resolve
-from prefrl.reward_model import RewardEnsemble
-from prefrl.runlog import versions
-from prefrl.vector import make_vec_env
+from prefrl.experience.recorder import Recorder
+from prefrl.experience.vector import make_vec_env
+from prefrl.queries.labelers import make_labeler
+from prefrl.rewards.fit import Fit
+from prefrl.rewards.reward_model import RewardEnsemble
+from prefrl.runs.resolve import resolve
+from prefrl.runs.runlog import versions
+from prefrl.settings.config import TrainConfig
+from prefrl.words.process import for_small_networks
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 MOST_BYTES = 2 << 30

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 import tyro
 
-from prefrl.batch import is_done
-from prefrl.compare import run_all
-from prefrl.config import TrainConfig, VideoConfig
-from prefrl.exchange import read, write
-from prefrl.runlog import is_finished, read_table, versions
-from prefrl.saved import SavedRun, film_policy, load_run
+from prefrl.queries.exchange import read, write
+from prefrl.runs.runlog import is_finished, read_table, versions
+from prefrl.runs.saved import SavedRun, film_policy, load_run
+from prefrl.settings.config import TrainConfig, VideoConfig
+from prefrl.studies.batch import is_done
+from prefrl.studies.compare import run_all
 
 RESULTS = Path(__file__).parent / "results" / "new_behaviours"
 LABELS = {"prefrl/HopperBackflip-v0": 900, "prefrl/HalfCheetahOneLeg-v0": 800}

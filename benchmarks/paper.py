@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.committed import HERE, Question, panel_of, random_returns
-from prefrl.compare import Outcome
-from prefrl.stats import Curve, interquartile_mean
+from prefrl.studies.compare import Outcome
+from prefrl.words.stats import Curve, interquartile_mean
 
 BAND = 0.1  # of what a panel's axis spans; the paper shows means of five runs, and no spread
 READ = 0.001  # of the same, to which the curves could be read off

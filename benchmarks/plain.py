@@ -19,12 +19,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env as own_make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from prefrl.config import BaselineConfig
-from prefrl.presets import name_value
-from prefrl.process import for_small_networks
-from prefrl.resolve import resolve
-from prefrl.reward_model import is_image
-from prefrl.vector import make_vec_env
+from prefrl.experience.vector import make_vec_env
+from prefrl.runs.resolve import resolve
+from prefrl.settings.config import BaselineConfig
+from prefrl.settings.values import name_value
+from prefrl.words.process import for_small_networks
+from prefrl.words.spaces import is_image
 
 
 @dataclass(frozen=True)

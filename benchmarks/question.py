@@ -18,10 +18,10 @@ import tyro
 
 from benchmarks.committed import Claim, Question, borrow, gather, missing, outcomes, panel_of, random_returns, run
 from benchmarks.paper import Compared, beside_paper, curves_of, end_of
-from prefrl.compare import Outcome, panels
-from prefrl.plots import learning_curves
-from prefrl.preference import UserError
-from prefrl.stats import Curve, bootstrap_share_interval, interquartile_mean
+from prefrl.studies.compare import Outcome, panels
+from prefrl.studies.plots import learning_curves
+from prefrl.words.errors import UserError
+from prefrl.words.stats import Curve, bootstrap_share_interval, interquartile_mean
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
@@ -122,7 +122,7 @@ def comparison_table(compared: Sequence[Compared], unlike: Sequence[str] = ()) -
 
 
 def draw(question: Question) -> None:
-    """The question's figure: ours as `prefrl.plots` draws it, the paper's curves dotted, and marks where those end."""
+    """The question's figure: ours as `prefrl.studies.plots` draws it, the paper's dotted, marks where those end."""
     runs = outcomes(question)
     paper = curves_of(question.figure) if question.figure else {}
     dotted: dict[str, dict[str, Curve]] = {}

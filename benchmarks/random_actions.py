@@ -12,11 +12,11 @@ import csv
 import numpy as np
 
 from benchmarks.committed import HERE
-from prefrl.grid import read_grid
-from prefrl.presets import name_value
-from prefrl.recorder import Recorder
-from prefrl.runlog import versions
-from prefrl.vector import make_vec_env
+from prefrl.experience.recorder import Recorder
+from prefrl.experience.vector import make_vec_env
+from prefrl.runs.runlog import versions
+from prefrl.settings.values import name_value
+from prefrl.studies.grid import read_grid
 
 EPISODES, ENVIRONMENTS = 24, 8
 

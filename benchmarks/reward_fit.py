@@ -19,19 +19,19 @@ import tyro
 
 from benchmarks.committed import HERE
 from benchmarks.question import README, markdown, write_between
-from prefrl.config import TrainConfig
-from prefrl.evaluate import agreement
-from prefrl.fit import L2_RANGE, Fit
-from prefrl.labelers import make_labeler
-from prefrl.measures import correlation
-from prefrl.preference import Preference
-from prefrl.presets import MUJOCO
-from prefrl.process import for_small_networks
-from prefrl.recorder import Pairs, Recorder
-from prefrl.resolve import resolve
-from prefrl.reward_model import RewardEnsemble
-from prefrl.runlog import versions
-from prefrl.vector import make_vec_env
+from prefrl.experience.recorder import Pairs, Recorder
+from prefrl.experience.vector import make_vec_env
+from prefrl.queries.labelers import make_labeler
+from prefrl.rewards.fit import L2_RANGE, Fit
+from prefrl.rewards.reward_model import RewardEnsemble
+from prefrl.rewards.watch import agreement
+from prefrl.runs.resolve import resolve
+from prefrl.runs.runlog import versions
+from prefrl.settings.config import TrainConfig
+from prefrl.settings.presets import MUJOCO
+from prefrl.words.measures import correlation
+from prefrl.words.preference import Preference
+from prefrl.words.process import for_small_networks
 
 DATA = HERE / "results" / "reward_fit" / "fits.csv"
 TASKS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Swimmer", "Reacher", "InvertedDoublePendulum", "InvertedPendulum")

@@ -26,8 +26,8 @@ import numpy as np
 import tyro
 
 from benchmarks import speed_peer
-from prefrl.labelers import make_labeler
-from prefrl.runlog import PARTS, read_table, versions
+from prefrl.queries.labelers import make_labeler
+from prefrl.runs.runlog import PARTS, read_table, versions
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results" / "speed.json"
@@ -184,10 +184,11 @@ def beside_the_peer(quick: bool) -> dict[str, Goal]:
 
 def growth(quick: bool) -> dict[str, Goal]:
     """f: one phase's fit and choice with eight times the answers."""
-    from prefrl.fit import Fit
-    from prefrl.presets import MUJOCO
-    from prefrl.process import for_small_networks
-    from prefrl.queries import disagreement, select
+    from prefrl.queries.strategies.strategies import disagreement, select
+
+    from prefrl.rewards.fit import Fit
+    from prefrl.settings.presets import MUJOCO
+    from prefrl.words.process import for_small_networks
 
     for_small_networks()
     recorder, r_hat = speed_peer._experience()
@@ -238,7 +239,7 @@ def pixels(quick: bool) -> dict[str, Goal]:
 
 FIRST_STEP = """
 import os
-from prefrl.recorder import Recorder
+from prefrl.experience.recorder import Recorder
 Recorder.step_wait = lambda self: os._exit(0)
 from prefrl.cli import main
 main(["train", "--labels", "700", "--out", {out!r}])

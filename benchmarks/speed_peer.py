@@ -22,19 +22,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from prefrl.queries.strategies.strategies import disagreement, select
 
-from prefrl.config import TrainConfig
-from prefrl.evaluate import policy_return
-from prefrl.fit import Fit
-from prefrl.labelers import make_labeler
-from prefrl.presets import MUJOCO
-from prefrl.process import for_small_networks
-from prefrl.queries import disagreement, select
-from prefrl.recorder import Recorder
-from prefrl.reward_model import RewardEnsemble
+from prefrl.experience.recorder import Recorder
+from prefrl.experience.vector import make_vec_env
+from prefrl.queries.labelers import make_labeler
+from prefrl.rewards.fit import Fit
+from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.run import train
-from prefrl.saved import load_run
-from prefrl.vector import make_vec_env
+from prefrl.runs.saved import load_run
+from prefrl.settings.config import TrainConfig
+from prefrl.settings.presets import MUJOCO
+from prefrl.studies.evaluate import policy_return
+from prefrl.words.process import for_small_networks
 
 HERE = Path(__file__).parent
 PEER = HERE / "peer" / "imitation_side.py"

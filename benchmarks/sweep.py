@@ -19,7 +19,7 @@ from typing import Any
 
 import tyro
 
-from prefrl.runlog import versions
+from prefrl.runs.runlog import versions
 
 RESULTS = Path(__file__).parent / "results" / "sweep.json"
 PREFRL = [sys.executable, "-c", "import sys; from prefrl.cli import main; sys.exit(main())"]

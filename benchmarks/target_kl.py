@@ -11,7 +11,7 @@ from benchmarks.committed import Question
 from benchmarks.tuning import settings_table
 
 CHOSEN = {"Ant": 0.03, "Reacher": 0.03}
-"""The bound that `prefrl.presets` has since, by task; none for the others."""
+"""The bound that `prefrl/settings/presets.py` has since, by task; none for the others."""
 
 QUESTION = Question(
     name="target_kl",
@@ -22,8 +22,8 @@ paper's learner, bounds the KL divergence between the policies before and after 
 `target_kl`, which ends the updates on a rollout at one and a half times the bound.
 
 A million steps, with the presets' other settings (Swimmer with the discount of 0.995 that it had then).
-`prefrl.presets` has a target of 0.03 where it brought more from both rewards, which are the tasks whose policies go
-furthest without: Ant and Reacher. Walker2d never reaches the bound.""",
+`prefrl/settings/presets.py` has a target of 0.03 where it brought more from both rewards, which are the tasks whose
+policies go furthest without: Ant and Reacher. Walker2d never reaches the bound.""",
     grids=("target_kl",),
     reference="true reward, no target KL",
     measures=("learner_approx_kl",),

@@ -12,9 +12,9 @@ import numpy as np
 
 from benchmarks import question
 from benchmarks.committed import Question
-from prefrl.compare import Outcome, panels
-from prefrl.plots import learning_curves
-from prefrl.stats import Curve
+from prefrl.studies.compare import Outcome, panels
+from prefrl.studies.plots import learning_curves
+from prefrl.words.stats import Curve
 
 FIRST = "first preset"
 CHOSEN = {
@@ -27,16 +27,16 @@ CHOSEN = {
     "InvertedDoublePendulum": FIRST,
     "InvertedPendulum": FIRST,
 }
-"""What `prefrl.presets` has since, for each task."""
+"""What `prefrl.settings.presets` has since, for each task."""
 
 QUESTION = Question(
     name="tuning",
     title="Which settings of the learner?",
     about="""Both kinds of reward with each setting, half a million steps (the pendulums 100,000 and 200,000), on seeds
-100 and 101, which are reported nowhere else. `prefrl.presets` has, for each task, the setting that does best for both
-rewards together, so that neither gets the better ones. A single run says little: two seeds of one setting differ by
-as much as most settings do. Swimmer's strokes end at about 30, 130 or 300, and which one, the seed decides: its last
-two settings ran on seeds 102 and 103 too.""",
+100 and 101, which are reported nowhere else. `prefrl/settings/presets.py` has, for each task, the setting that does
+best for both rewards together, so that neither gets the better ones. A single run says little: two seeds of one
+setting differ by as much as most settings do. Swimmer's strokes end at about 30, 130 or 300, and which one, the seed
+decides: its last two settings ran on seeds 102 and 103 too.""",
     grids=("tuning",),
     reference=f"true reward, {FIRST}",
 )

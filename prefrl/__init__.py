@@ -11,48 +11,54 @@ Names are imported when first used, so that `import prefrl` costs nothing.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+from prefrl.words.moved import Moved
 
 if TYPE_CHECKING:
     from prefrl.baseline import run_baseline
-    from prefrl.compare import read_outcome, run_comparison
-    from prefrl.config import BaselineConfig, CompareConfig, TrainConfig
-    from prefrl.evaluate import policy_return
-    from prefrl.fixed_horizon import FixedHorizon
-    from prefrl.learners import Policy
-    from prefrl.plots import learning_curves
-    from prefrl.preference import Preference, Query, Segment, UserError
-    from prefrl.recorder import Recorder
-    from prefrl.reward_env import LearnedReward, LearnedRewardEnv
-    from prefrl.reward_model import RewardEnsemble
+    from prefrl.experience.fixed_horizon import FixedHorizon
+    from prefrl.experience.recorder import Recorder
+    from prefrl.experience.vector import make_vec_env
+    from prefrl.policies.on_policy import Policy
+    from prefrl.policies.paid import LearnedReward, LearnedRewardEnv
+    from prefrl.rewards.reward_model import RewardEnsemble
     from prefrl.run import train
-    from prefrl.saved import SavedRun, load_run
-    from prefrl.vector import make_vec_env
+    from prefrl.runs.saved import SavedRun, load_run
+    from prefrl.settings.config import BaselineConfig, CompareConfig, TrainConfig
+    from prefrl.studies.compare import read_outcome, run_comparison
+    from prefrl.studies.evaluate import policy_return
+    from prefrl.studies.plots import learning_curves
+    from prefrl.words.errors import UserError
+    from prefrl.words.preference import Preference, Query, Segment
 
 _HOME = {
     "run_baseline": "baseline",
-    "run_comparison": "compare",
-    "read_outcome": "compare",
-    "BaselineConfig": "config",
-    "CompareConfig": "config",
-    "TrainConfig": "config",
-    "policy_return": "evaluate",
-    "FixedHorizon": "fixed_horizon",
-    "Policy": "learners",
-    "learning_curves": "plots",
-    "Preference": "preference",
-    "Query": "preference",
-    "Segment": "preference",
-    "UserError": "preference",
-    "Recorder": "recorder",
-    "LearnedReward": "reward_env",
-    "LearnedRewardEnv": "reward_env",
-    "RewardEnsemble": "reward_model",
+    "run_comparison": "studies.compare",
+    "read_outcome": "studies.compare",
+    "BaselineConfig": "settings.config",
+    "CompareConfig": "settings.config",
+    "TrainConfig": "settings.config",
+    "policy_return": "studies.evaluate",
+    "FixedHorizon": "experience.fixed_horizon",
+    "Policy": "policies.on_policy",
+    "learning_curves": "studies.plots",
+    "Preference": "words.preference",
+    "Query": "words.preference",
+    "Segment": "words.preference",
+    "UserError": "words.errors",
+    "Recorder": "experience.recorder",
+    "LearnedReward": "policies.paid",
+    "LearnedRewardEnv": "policies.paid",
+    "RewardEnsemble": "rewards.reward_model",
     "train": "run",
-    "SavedRun": "saved",
-    "load_run": "saved",
-    "make_vec_env": "vector",
+    "SavedRun": "runs.saved",
+    "load_run": "runs.saved",
+    "make_vec_env": "experience.vector",
 }
+
+sys.meta_path.append(Moved())
 
 __all__ = [
     "BaselineConfig",

@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from prefrl.config import BaselineConfig
-from prefrl.evaluate import mean_true_return
-from prefrl.learners import Learner, plan
-from prefrl.presets import name_value
-from prefrl.process import for_small_networks
-from prefrl.recorder import SAMPLE, Recorder
-from prefrl.resolve import resolve
-from prefrl.runlog import Progress, RunLog
-from prefrl.vector import make_vec_env
+from prefrl.experience.recorder import SAMPLE, Recorder, mean_true_return
+from prefrl.experience.vector import make_vec_env
+from prefrl.policies.on_policy import Learner, plan
+from prefrl.runs.resolve import resolve
+from prefrl.runs.runlog import Progress, RunLog
+from prefrl.settings.config import BaselineConfig
+from prefrl.settings.values import name_value
+from prefrl.words.process import for_small_networks
 
 
 class ScaledTrueReward(VecEnvWrapper):
@@ -64,11 +63,11 @@ def run_baseline(config: BaselineConfig, quiet: bool = False) -> Path:
     """Learn a policy from the true reward.
 
     Args:
-        config: what to run; gaps are filled by `prefrl.resolve`.
+        config: what to run; gaps are filled by `prefrl.runs.resolve`.
         quiet: show no progress.
 
     Returns:
-        The run's folder (see `prefrl.runlog`).
+        The run's folder (see `prefrl.runs.runlog`).
 
     Raises:
         UserError: the configuration cannot be run, or the environment fails as it runs. Unless a phase had come to its

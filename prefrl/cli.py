@@ -1,4 +1,4 @@
-"""The command line: every command and option is generated from dataclasses, most of them those of `prefrl.config`."""
+"""The command line: every command and option is generated from a dataclass, most of them in `settings/config.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union
 import tyro
 
 from prefrl.check import CheckConfig, run_check
-from prefrl.config import (
+from prefrl.settings.config import (
     BaselineConfig,
     CompareConfig,
     LabelConfig,
@@ -21,7 +21,7 @@ from prefrl.config import (
     VideoConfig,
     from_toml,
 )
-from prefrl.preference import UserError
+from prefrl.words.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SweepConfig:
         [[grid]]
         labels = [350, 700]
 
-    `prefrl.grid` says the rest: names for arms, settings for single environments.
+    `prefrl.studies.grid` says the rest: names for arms, settings for single environments.
     """
 
     grid: tyro.conf.Positional[Path]
@@ -120,16 +120,16 @@ def _baseline(config: BaselineConfig) -> None:
 
 
 def _compare(config: CompareConfig) -> None:
-    from prefrl.compare import folder_of, results, run_comparison
-    from prefrl.plots import result_table
+    from prefrl.studies.compare import folder_of, results, run_comparison
+    from prefrl.studies.plots import result_table
 
     print(result_table(results(run_comparison(config))))
     print(folder_of(config) / "compare.png")
 
 
 def _plot(config: PlotConfig) -> None:
-    from prefrl.compare import find_runs, panels, read_outcomes
-    from prefrl.plots import learning_curves
+    from prefrl.studies.compare import find_runs, panels, read_outcomes
+    from prefrl.studies.plots import learning_curves
 
     _check_place(config.out, makes_folders=True)
     learning_curves(panels(read_outcomes(find_runs(config.runs))), config.out)
@@ -150,10 +150,10 @@ def _check_place(path: Path, makes_folders: bool = False) -> None:
 def _evaluate(config: EvaluateConfig) -> None:
     import csv
 
-    from prefrl.compare import find_runs
-    from prefrl.evaluate import evaluate_run
-    from prefrl.plots import measures_table
-    from prefrl.saved import load_run
+    from prefrl.runs.saved import load_run
+    from prefrl.studies.compare import find_runs
+    from prefrl.studies.evaluate import evaluate_run
+    from prefrl.studies.plots import measures_table
 
     if config.out is not None:
         _check_place(config.out)
@@ -173,8 +173,8 @@ def _evaluate(config: EvaluateConfig) -> None:
 
 
 def _sweep(config: SweepConfig) -> int:
-    from prefrl.grid import read_grid
-    from prefrl.sweep import sweep, to_run
+    from prefrl.studies.grid import read_grid
+    from prefrl.studies.sweep import sweep, to_run
 
     jobs = read_grid(config.grid, config.out)
     if config.dry_run:
@@ -192,7 +192,7 @@ def _sweep(config: SweepConfig) -> int:
 
 
 def _report(config: ReportConfig) -> None:
-    from prefrl.report import write_page
+    from prefrl.studies.report import write_page
 
     _check_place(config.out)
     write_page(config.runs, config.out, config.clips, config.steps)
@@ -200,7 +200,7 @@ def _report(config: ReportConfig) -> None:
 
 
 def _envs(config: EnvsConfig) -> None:
-    from prefrl.environments import list_environments
+    from prefrl.experience.environments import list_environments
 
     print(list_environments(config.match))
 
@@ -216,13 +216,13 @@ def _label(config: LabelConfig) -> None:
 
 
 def _labels(config: LabelsConfig) -> None:
-    from prefrl.exchange import exchange
+    from prefrl.queries.exchange import exchange
 
     print(exchange(config))
 
 
 def _video(config: VideoConfig) -> None:
-    from prefrl.saved import film_policy
+    from prefrl.runs.saved import film_policy
 
     print(film_policy(config))
 

@@ -15,37 +15,37 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prefrl.clips import watcher
-from prefrl.config import TrainConfig
-from prefrl.evaluate import Watch, mean_steps, mean_true_return
-from prefrl.exchange import inherit
-from prefrl.fit import Fit, FitReport
-from prefrl.labelers import answers_of, make_labeler
-from prefrl.learners import Learner, plan
-from prefrl.lookup import lookup
-from prefrl.patient_store import PatientStore
-from prefrl.presets import name_value
-from prefrl.process import for_small_networks
-from prefrl.queries import find_strategy, select, uniform
-from prefrl.recorder import SAMPLE, Episode, Recorder
-from prefrl.resolve import resolve
-from prefrl.reward_env import LearnedReward
-from prefrl.reward_model import RewardEnsemble
-from prefrl.runlog import Progress, RunLog
-from prefrl.schedules import SCHEDULES, label_counts
-from prefrl.store import Store
-from prefrl.vector import make_vec_env
+from prefrl.experience.clips import watcher
+from prefrl.experience.recorder import SAMPLE, Episode, Recorder, mean_steps, mean_true_return
+from prefrl.experience.vector import make_vec_env
+from prefrl.policies.on_policy import Learner, plan
+from prefrl.policies.paid import LearnedReward
+from prefrl.queries.exchange import inherit
+from prefrl.queries.labelers import answers_of, make_labeler
+from prefrl.queries.patient_store import PatientStore
+from prefrl.queries.store import Store
+from prefrl.queries.strategies import find_strategy, select, uniform
+from prefrl.rewards.fit import Fit, FitReport
+from prefrl.rewards.reward_model import RewardEnsemble
+from prefrl.rewards.watch import Watch
+from prefrl.runs.resolve import resolve
+from prefrl.runs.runlog import Progress, RunLog
+from prefrl.settings.config import TrainConfig
+from prefrl.settings.values import name_value
+from prefrl.words.lookup import lookup
+from prefrl.words.process import for_small_networks
+from prefrl.words.schedules import SCHEDULES, label_counts
 
 
 def train(config: TrainConfig, quiet: bool = False) -> Path:
     """Learn a policy, and the reward it should maximise, from `config.labels` answers.
 
     Args:
-        config: what to run; gaps are filled by `prefrl.resolve`.
+        config: what to run; gaps are filled by `prefrl.runs.resolve`.
         quiet: show no progress.
 
     Returns:
-        The run's folder (see `prefrl.runlog`).
+        The run's folder (see `prefrl.runs.runlog`).
 
     Raises:
         UserError: the configuration cannot be run, or what it names, such as an environment or a labeler, fails as it

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from prefrl.clips import watcher
-from prefrl.config import TrainConfig, to_toml
-from prefrl.preference import Query
-from prefrl.recorder import Recorder
-from prefrl.store import Store
-from prefrl.vector import make_vec_env
+from prefrl.experience.clips import watcher
+from prefrl.experience.recorder import Recorder
+from prefrl.experience.vector import make_vec_env
+from prefrl.queries.store import Store
+from prefrl.settings.config import TrainConfig, to_toml
+from prefrl.words.preference import Query
 
 
 def make_queries(env_id: str, count: int, segment_steps: int, seed: int = 0) -> list[Query]:

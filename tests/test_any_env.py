@@ -19,15 +19,16 @@ from scipy.stats import chisquare
 
 import prefrl
 from prefrl.cli import main
-from prefrl.config import TrainConfig
-from prefrl.environments import make_env
-from prefrl.fit import Fit
-from prefrl.fixed_horizon import FixedHorizon
-from prefrl.preference import Preference, Query, Segment, UserError
-from prefrl.recorder import Recorder
-from prefrl.reward_model import RewardEnsemble
-from prefrl.runlog import is_finished
-from prefrl.vector import make_vec_env
+from prefrl.experience.environments import make_env
+from prefrl.experience.fixed_horizon import FixedHorizon
+from prefrl.experience.recorder import Recorder
+from prefrl.experience.vector import make_vec_env
+from prefrl.rewards.fit import Fit
+from prefrl.rewards.reward_model import RewardEnsemble
+from prefrl.runs.runlog import is_finished
+from prefrl.settings.config import TrainConfig
+from prefrl.words.errors import UserError
+from prefrl.words.preference import Preference, Query, Segment
 
 LEVEL = 1e-3  # of the statistical tests
 

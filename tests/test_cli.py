@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 
 from prefrl.cli import main
-from prefrl.compare import find_runs
+from prefrl.studies.compare import find_runs
 
 SMALL = ["--env", "Pendulum-v1", "--steps", "4000", "--labels", "20", "--n-envs", "8", "--no-tensorboard"]
 FAST = ["--set", "n_steps=50", "batch_size=100", "n_epochs=1", "--phases", "4"]

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prefrl.queries.strategies.strategies import STRATEGIES, find_strategy, select
 
 import prefrl
 from prefrl import networks
-from prefrl.config import BaselineConfig, TrainConfig
-from prefrl.fit import Fit
-from prefrl.learners import Policy
-from prefrl.preference import Preference
-from prefrl.queries import STRATEGIES, find_strategy, select
-from prefrl.recorder import Recorder
-from prefrl.resolve import resolve
-from prefrl.reward_model import RewardEnsemble
-from prefrl.runlog import read_table
-from prefrl.vector import make_vec_env
+from prefrl.experience.recorder import Recorder
+from prefrl.experience.vector import make_vec_env
+from prefrl.policies.on_policy import Policy
+from prefrl.rewards.fit import Fit
+from prefrl.rewards.reward_model import RewardEnsemble
+from prefrl.runs.resolve import resolve
+from prefrl.runs.runlog import read_table
+from prefrl.settings.config import BaselineConfig, TrainConfig
+from prefrl.words.preference import Preference
 
 DEVICE = "cuda"
 pytestmark = [

@@ -1,6 +1,7 @@
 """The floors of the house, read from the imports: a module imports from floors below it, and never in a circle."""
 
 import ast
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -11,19 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from prefrl.words.moved import MOVED
+
 ROOT = Path(__file__).parent.parent
-FLOORS = {
-    "words and formulas": "preference bradley_terry schedules config grid presets lookup process stats measures",
-    "parts": "ring fixed_horizon recorder store_tables store patient_store networks reward_model answers "
-    "labelers labelers.oracle labelers.human labelers.judge",
-    "verbs": "fit queries reward_env learners environments vector clips exchange evaluate runlog resolve saved",
-    "algorithm": "run baseline",
-    "doors": "batch compare sweep plots report cli "
-    "check check.played check.reading check.drawing check.findings check.words "
-    "label_page label_page.guard label_page.studio label_page.app label_page.serve __init__",
+FLOORS = ("words", "settings", "experience", "rewards", "queries", "policies", "runs", "run", "studies", "doors")
+"""Rooms, the ground first: `run` is the algorithm on the page, and `doors` are what people and programs come in by."""
+AT_THE_TOP = {
+    "run": "run",
+    "baseline": "run",
+    "cli": "doors",
+    "__init__": "doors",
+    "check": "doors",
+    "label_page": "doors",
 }
-FLOOR = {module: height for height, modules in enumerate(FLOORS.values()) for module in modules.split()}
-WORDS_NEED = {"numpy", "torch", "scipy", "jaxtyping"}  # besides the standard library
+WORDS_NEED = {"numpy", "torch", "scipy", "jaxtyping", "gymnasium"}  # besides the standard library
 OPTIONAL = {"envpool", "filelock", "ray", "wandb", "av", "fastapi", "pydantic", "uvicorn", "minari", "pyarrow"}
 BEHIND = {"label_page.app"}  # imported in a try of label_page.serve alone
 OWN_PROCESS = {"check.drawing"}  # hands a specification to a child process that it starts itself, and to nobody else
@@ -70,14 +72,21 @@ def edges(modules: Sources) -> dict[str, set[str]]:
     return result
 
 
+def floor(module: str) -> int | None:
+    """How high a module lives, by its folder; None where it has no room."""
+    room = module.split(".")[0]
+    room = AT_THE_TOP.get(room, room)
+    return FLOORS.index(room) if room in FLOORS else None
+
+
 def climbs(modules: Sources) -> list[str]:
-    """Imports that go up, and modules without a floor."""
-    unplaced = [f"{module} is on no floor: add it to FLOORS" for module in modules if module not in FLOOR]
+    """Imports that go up, and modules without a room."""
+    unplaced = [f"{module} has no room: put it into a folder" for module in modules if floor(module) is None]
     return unplaced + [
         f"{module} imports {other}, which is above it"
         for module, others in edges(modules).items()
-        for other in others
-        if module in FLOOR and other in FLOOR and FLOOR[other] > FLOOR[module]
+        for other in sorted(others)
+        if None not in (floor(module), floor(other)) and floor(other) > floor(module)
     ]
 
 
@@ -104,29 +113,29 @@ PREFRL, ENVS = sources("prefrl"), sources("envs")
 
 def test_the_checks_see_what_they_look_for() -> None:
     planted = {
-        "preference": "import torch\n",
-        "lookup": "def f():\n    from prefrl.fit import Fit\n",
-        "fit": "from prefrl import preference\nfrom prefrl.run import train\nimport prefrl_envs\n",
+        "words.preference": "import torch\n",
+        "words.lookup": "def f():\n    from prefrl.rewards.fit import Fit\n",
+        "rewards.fit": "from prefrl.words import preference\nfrom prefrl.run import train\nimport prefrl_envs\n",
         "run": "from prefrl import train\n",
-        "labelers": "from prefrl.labelers.oracle import Oracle\ntry:\n    import envpool\nexcept ImportError: ...\n",
-        "labelers.oracle": "from prefrl.labelers import LABELERS\n",
+        "queries.labelers": "from prefrl.queries.oracle import Oracle\ntry: import envpool\nexcept ImportError: ...\n",
+        "queries.oracle": "from prefrl.queries.labelers import LABELERS\n",
         "stray": "",
         "__init__": "",
     }
     assert climbs(planted) == [
-        "stray is on no floor: add it to FLOORS",
-        "lookup imports fit, which is above it",
-        "fit imports run, which is above it",
+        "stray has no room: put it into a folder",
+        "words.lookup imports rewards.fit, which is above it",
+        "rewards.fit imports run, which is above it",
         "run imports __init__, which is above it",
     ]
     with pytest.raises(CycleError):
         TopologicalSorter(edges(planted)).prepare()
-    assert third_party(planted) == {("preference", "torch", False), ("labelers", "envpool", True)}
+    assert third_party(planted) == {("words.preference", "torch", False), ("queries.labelers", "envpool", True)}
 
 
 def test_imports_go_down() -> None:
     assert len(PREFRL) > 15
-    assert "labelers.oracle" in PREFRL
+    assert "queries.oracle" in PREFRL
     assert climbs(PREFRL) == []
 
 
@@ -144,7 +153,7 @@ def test_words_and_formulas_need_arrays_alone() -> None:
     assert not [
         (module, name)
         for module, name, _guarded in third_party(PREFRL)
-        if FLOOR.get(module) == 0 and name not in WORDS_NEED
+        if floor(module) == 0 and name not in WORDS_NEED
     ]
 
 
@@ -178,7 +187,7 @@ def test_nothing_is_pickled() -> None:
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        ("prefrl, prefrl.config", "torch gymnasium stable_baselines3 matplotlib scipy sqlalchemy rich numpy"),
+        ("prefrl, prefrl.settings.config", "torch gymnasium stable_baselines3 matplotlib scipy sqlalchemy rich numpy"),
         ("prefrl.cli", "torch gymnasium stable_baselines3 matplotlib scipy sqlalchemy prefrl_envs"),
     ],
 )
@@ -186,3 +195,17 @@ def test_start_up_is_light(modules: str, heavy: str) -> None:
     code = f"import sys, {modules}; print(*(set({heavy.split()!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_every_folder_is_in_the_package_that_is_built() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "prefrl").rglob("*.py")}
+    assert folders | {"prefrl_envs"} == set(listed)
+
+
+@pytest.mark.parametrize("old", sorted(MOVED))
+def test_what_moved_is_found_at_its_old_place_and_is_the_same(old: str) -> None:
+    module = importlib.import_module(old)
+    assert module is importlib.import_module(MOVED[old])
+    assert module.__spec__ is not None
+    assert module.__spec__.name == module.__name__ == MOVED[old]

@@ -14,10 +14,11 @@ import pytest
 from helpers import sentence
 
 import prefrl
-from prefrl.config import BaselineConfig, TrainConfig, from_toml
-from prefrl.preference import Preference, UserError
-from prefrl.runlog import read_table
-from prefrl.store import Store
+from prefrl.queries.store import Store
+from prefrl.runs.runlog import read_table
+from prefrl.settings.config import BaselineConfig, TrainConfig, from_toml
+from prefrl.words.errors import UserError
+from prefrl.words.preference import Preference
 
 SMALL = TrainConfig(
     env="Pendulum-v1",

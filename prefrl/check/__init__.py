@@ -32,7 +32,7 @@ from prefrl.check.findings import (
 )
 from prefrl.check.played import roll, sound_part
 from prefrl.check.words import Finding, one_line, package, sentence
-from prefrl.preference import UserError
+from prefrl.words.errors import UserError
 
 FEWEST_STEPS = 400
 
@@ -86,8 +86,8 @@ def examine(config: CheckConfig) -> list[Finding]:
         UserError: unknown id, malformed arguments, or too few steps.
     """
     from prefrl import presets, resolve
-    from prefrl.config import BaselineConfig
-    from prefrl.environments import find_spec, make_env
+    from prefrl.experience.environments import find_spec, make_env
+    from prefrl.settings.config import BaselineConfig
 
     if config.steps < FEWEST_STEPS or config.seed < 0:
         raise UserError(

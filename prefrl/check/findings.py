@@ -61,7 +61,7 @@ def spaces_findings(env: Any, base: Any) -> list[Finding]:
     """What the learner sees and does, and how a picture is laid out."""
     from gymnasium import spaces
 
-    from prefrl.reward_model import SMALLEST_IMAGE, channels_first, is_image
+    from prefrl.words.spaces import SMALLEST_IMAGE, channels_first, is_image
 
     seen, raw, act = env.observation_space, base.observation_space, env.action_space
     acts = f"{type(act).__name__}{tuple(act.shape)}" if isinstance(act, spaces.Box) else str(act)
@@ -235,10 +235,10 @@ def info_finding(rollout: Rollout) -> Finding:
 
 def oracle_findings(env_id: str, kwargs: dict[str, Any], seed: int, steps: int, segment_steps: int) -> list[Finding]:
     """What steps it in a run, and how many pairs of untrained behaviour an oracle would call equal."""
-    from prefrl.environments import find_spec
-    from prefrl.labelers.oracle import make_oracle
-    from prefrl.recorder import Recorder
-    from prefrl.vector import EnvPoolVecEnv, GymnasiumVecEnv, make_vec_env
+    from prefrl.experience.environments import find_spec
+    from prefrl.experience.recorder import Recorder
+    from prefrl.experience.vector import EnvPoolVecEnv, GymnasiumVecEnv, make_vec_env
+    from prefrl.queries.oracle import make_oracle
 
     rows = max(steps // ENVS, 3 * segment_steps)
     rng = np.random.default_rng(seed)

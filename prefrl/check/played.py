@@ -52,13 +52,13 @@ def roll(env: Any, plan: Sequence[tuple[str, int]], seed: int, action_seed: int 
     """Play an environment for a number of steps in each of several ways, and keep what the findings need.
 
     Args:
-        env: a single environment as `prefrl.environments.make_env` gives it.
+        env: a single environment as `prefrl.experience.environments.make_env` gives it.
         plan: ways and their steps. "random": an action drawn each step. "still": zero, or the first choice. "held": an
             action drawn each 100 steps.
         seed: of the first reset of the first way; the second way begins from seed + 1, and so on.
         action_seed: of the actions; `seed` if None.
     """
-    from prefrl.reward_model import channels_first, is_image
+    from prefrl.words.spaces import channels_first, is_image
 
     space = env.action_space
     space.seed(seed if action_seed is None else action_seed)

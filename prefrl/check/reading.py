@@ -84,7 +84,7 @@ def score_cells(
 
 def place(env: Any, features: NDArray[np.int64]) -> str:
     """Where features are: an observation's index, or the part of the picture that holds these cells."""
-    from prefrl.reward_model import channels_first, is_image
+    from prefrl.words.spaces import channels_first, is_image
 
     if not is_image(env.observation_space):
         return f"observation {features[0]}"

@@ -17,14 +17,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 
-from prefrl.config import TrainConfig
-from prefrl.exchange import agreements
 from prefrl.label_page.guard import NAMED, TOKEN, Guard, Names
 from prefrl.label_page.studio import Studio
-from prefrl.labelers.oracle import TEACHERS
-from prefrl.preference import UserError
-from prefrl.runlog import read_table
-from prefrl.store import Counts, Lease, RefusedError, Store, UnreachableError
+from prefrl.queries.exchange import agreements
+from prefrl.queries.oracle import TEACHERS
+from prefrl.queries.store import Counts, Lease, RefusedError, Store, UnreachableError
+from prefrl.runs.runlog import read_table
+from prefrl.settings.config import TrainConfig
+from prefrl.words.errors import UserError
 
 STATIC = Path(__file__).parent / "static"
 LEASE_S = 120.0  # a question stays with a person who says nothing more

@@ -8,12 +8,13 @@ import secrets
 import socket
 import sys
 
-from prefrl import presets
-from prefrl.config import LabelConfig, TrainConfig, from_toml
-from prefrl.environments import find_spec
-from prefrl.exchange import store_of
-from prefrl.preference import UserError
-from prefrl.store import Store
+from prefrl.experience.environments import find_spec
+from prefrl.queries.exchange import store_of
+from prefrl.queries.store import Store
+from prefrl.settings import presets
+from prefrl.settings.config import LabelConfig, TrainConfig, from_toml
+from prefrl.settings.values import name_value
+from prefrl.words.errors import UserError
 
 MOST_CONNECTIONS = 2_000
 
@@ -40,7 +41,7 @@ def serve(config: LabelConfig) -> None:
     spec = find_spec(run.env)
     instruction = config.instruction or presets.INSTRUCTIONS.get(spec.name, presets.INSTRUCTION)
     with Store(store_of(config.run)) as store, bind(config.host, config.port) as bound:
-        task = Task(run.env, presets.name_value(run.env_kwargs or (), "environment argument"), config.camera)
+        task = Task(run.env, name_value(run.env_kwargs or (), "environment argument"), config.camera)
         studio = Studio(config.run, store, task)
         try:
             studio.check()

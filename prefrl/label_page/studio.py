@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefrl.clips import Artist, film, frame_rate, policy_frames
-from prefrl.preference import Segment
-from prefrl.saved import load_run
-from prefrl.store import Store
+from prefrl.experience.clips import Artist, film, frame_rate, policy_frames
+from prefrl.queries.store import Store
+from prefrl.runs.saved import load_run
+from prefrl.words.preference import Segment
 
 POLICY_S = 4  # seconds of film that show what the policy does
 WORKERS = 2

@@ -1,0 +1,1 @@
+"""Environments, what happened in them, and the segments cut from it."""

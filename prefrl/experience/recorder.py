@@ -1,0 +1,336 @@
+"""Remembers what really happened, and cuts segments from it (Christiano et al. 2017, sections 2.1 and 2.2.4).
+
+The recorder sits directly on the environment, below every wrapper: what it holds are the raw observations, the actions
+as the environment received them, and the true reward before any scaling. It is the only place where that reward exists;
+oracle and evaluation read it here, and nothing above the recorder does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from prefrl.experience.ring import ArrayRing, FrameRing, is_shifted
+from prefrl.words.errors import UserError
+from prefrl.words.preference import Query, Segment
+
+SAMPLE = 4096  # steps that means and deviations over recent experience are taken from
+
+
+class Episode(NamedTuple):
+    """A finished episode, or a finished game where an episode runs on over several (`info["game_over"]`).
+
+    Attributes:
+        step: environment steps taken, over all environments, when it ended.
+        true_return: sum of its raw rewards; of a game `info["score"]`.
+        steps: its length.
+    """
+
+    step: int
+    true_return: float
+    steps: int
+
+
+def mean_true_return(episodes: Sequence[Episode]) -> float:
+    """Mean true return of finished episodes; NaN when there is none."""
+    return float(np.mean([episode.true_return for episode in episodes])) if episodes else float("nan")
+
+
+def mean_steps(episodes: Sequence[Episode]) -> float:
+    """Mean length in steps of finished episodes; NaN when there is none."""
+    return float(np.mean([episode.steps for episode in episodes])) if episodes else float("nan")
+
+
+class Recorder(VecEnvWrapper):
+    """A VecEnv that keeps the newest `keep_steps` steps in a ring and cuts fixed-length segments from them.
+
+    Attributes:
+        steps: environment steps taken since the start, over all environments.
+        episodes: episodes finished since `pop_episodes` was last called.
+        ends_early: whether any episode has ended by itself, not by a time limit.
+        watch: reads what each environment's current step can be drawn from, (E, ...), kept for people to be shown;
+            None keeps nothing.
+    """
+
+    def __init__(
+        self,
+        venv: VecEnv,
+        env_id: str,
+        seed: int,
+        keep_steps: int,
+        watch: Callable[[], NDArray[Any]] | None = None,
+    ) -> None:
+        super().__init__(venv)
+        self.watch = watch
+        self._scenes: NDArray[Any] | None = None
+        self.env_id, self.run_seed = env_id, seed
+        self.capacity = max(1, keep_steps // venv.num_envs)
+        obs, act = venv.observation_space, venv.action_space
+        if obs.shape is None or act.shape is None or obs.dtype is None or act.dtype is None:
+            raise UserError(f"{env_id} has spaces {obs} and {act}: the recorder needs arrays, so flatten them first.")
+        grid = (self.capacity, venv.num_envs)
+        self._observations: ArrayRing | FrameRing | None = None  # which of them, the first step tells
+        self._actions: NDArray[Any] = np.zeros(grid + act.shape, act.dtype)
+        self._rewards = np.zeros(grid, np.float64)
+        self._episode = np.zeros(grid, np.int64)
+        self._offset = np.zeros(grid, np.int64)
+        self._terminated = np.zeros(grid, bool)  # the episode ended here by itself, not by a time limit
+        self._rows = 0  # vector steps taken
+        self._now_episode = np.full(venv.num_envs, -1, np.int64)
+        self._now_offset = np.zeros(venv.num_envs, np.int64)
+        self._now_return = np.zeros(venv.num_envs, np.float64)
+        self._game_began = np.zeros(venv.num_envs, np.int64)  # steps taken, over all environments
+        self._last_observations: NDArray[Any] = np.zeros((venv.num_envs, *obs.shape), obs.dtype)
+        self._last_actions: NDArray[Any] = np.zeros((venv.num_envs, *act.shape), act.dtype)
+        self.episodes: list[Episode] = []
+        self.ends_early = False
+
+    @property
+    def steps(self) -> int:
+        """Environment steps taken since the start, over all environments."""
+        return self._rows * self.num_envs
+
+    def reset(self) -> NDArray[Any]:
+        """Begin a new episode everywhere."""
+        observations = self.venv.reset()
+        assert isinstance(observations, np.ndarray)
+        self._begin_episodes(np.ones(self.num_envs, bool))
+        self._last_observations = observations.copy()
+        if self.watch is not None:
+            self._last_scene = self.watch()
+        return observations
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Send the actions on, and keep them."""
+        self._last_actions[:] = actions
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step and remember it: the observation acted on, the action, the true reward.
+
+        Raises:
+            UserError: the environment failed; what it raised is the cause.
+        """
+        try:
+            observations, rewards, dones, infos = self.venv.step_wait()
+        except Exception as error:
+            said = " ".join(str(error).split()) or "no message"
+            raise UserError(
+                f"{self.env_id} failed after {self.steps} steps, counted over its {self.num_envs} copies, with "
+                f"{type(error).__name__}: {said:.200}; mend it there, and check it with `prefrl check`."
+            ) from error
+        assert isinstance(observations, np.ndarray)
+        row = self._rows % self.capacity
+        if self._observations is None:
+            self._observations = self._make_ring(observations)
+        self._observations.put(row, self._last_observations)
+        self._actions[row] = self._last_actions
+        self._rewards[row] = rewards
+        self._episode[row] = self._now_episode
+        self._offset[row] = self._now_offset
+        self._terminated[row] = False
+        self._rows += 1
+        self._now_offset += 1
+        self._now_return += rewards
+        if dones.any():
+            for env in np.flatnonzero(dones):
+                if not infos[env].keys() & {"game_over", "cut_short"}:
+                    self.episodes.append(Episode(self.steps, float(self._now_return[env]), int(self._now_offset[env])))
+                self._terminated[row, env] = not infos[env].get("TimeLimit.truncated", False)
+            self.ends_early |= bool(self._terminated[row].any())
+            self._begin_episodes(dones)
+        for index, info in enumerate(infos):
+            if info.get("game_over"):  # one of several games in an episode: its score is what is compared
+                played = self.steps - int(self._game_began[index])
+                self.episodes.append(Episode(self.steps, float(info["score"]), played // self.num_envs))
+                self._game_began[index] = self.steps
+        np.copyto(self._last_observations, observations)
+        if self.watch is not None:
+            if self._scenes is None:
+                self._scenes = np.zeros((self.capacity, *self._last_scene.shape), self._last_scene.dtype)
+            self._scenes[row], self._last_scene = self._last_scene, self.watch()
+        return observations, rewards, dones, infos
+
+    def _make_ring(self, observations: NDArray[Any]) -> ArrayRing | FrameRing:
+        """A ring of frames if the first step's observations are the reset's, moved on by a frame; else of arrays."""
+        before = self._last_observations
+        is_stack = before.ndim == 4 and before.shape[1] > 1 and before.dtype == np.uint8
+        stacked = is_stack and bool(is_shifted(before, observations).all())
+        kind = FrameRing if stacked else ArrayRing
+        return kind(self.capacity, self.num_envs, before.shape[1:], before.dtype)
+
+    def _begin_episodes(self, begun: NDArray[np.bool_]) -> None:
+        self._now_episode[begun] += 1
+        self._now_offset[begun] = 0
+        self._now_return[begun] = 0.0
+
+    def pop_episodes(self) -> list[Episode]:
+        """The episodes finished since the last call."""
+        episodes, self.episodes = self.episodes, []
+        return episodes
+
+    def recent(self, steps: int, at_most: int | None = None) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+        """The newest `steps` steps (or all that are kept), oldest first.
+
+        Args:
+            steps: how far back.
+            at_most: return no more than this many of them, evenly spaced, where it is a multiple of the environments.
+
+        Returns:
+            Observations (n, *observation_shape), actions (n, *action_shape) and true rewards (n,).
+        """
+        rows = self._newest_rows(-(-steps // self.num_envs))
+        if at_most is not None:
+            rows = rows[:: max(1, -(-len(rows) * self.num_envs // at_most))]
+        cells = (rows[:, None] * self.num_envs + np.arange(self.num_envs)).ravel()
+        return (*self.at(cells), self._rewards[rows].reshape(-1))
+
+    def at(self, cells: NDArray[np.integer]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Observations and actions of these steps, each ring position * n_envs + environment, (m,).
+
+        Raises:
+            UserError: no step has been taken yet.
+        """
+        if self._observations is None:
+            raise UserError(f"no step of {self.env_id} has been recorded yet: take some first.")
+        row, env = np.divmod(cells, self.num_envs)
+        return self._observations.get(row, env), self._actions[row, env]
+
+    def _newest_rows(self, count: int) -> NDArray[np.int64]:
+        """Ring positions of the newest `count` vector steps kept, oldest first."""
+        older = self._observations.older if self._observations is not None else 0
+        kept = min(self._rows, self.capacity - older, count)
+        return np.arange(self._rows - kept, self._rows) % self.capacity
+
+    def pairs(self, count: int, segment_steps: int, rng: np.random.Generator, newest: int | None = None) -> Pairs:
+        """Draw pairs of distinct windows, uniformly over every window of finished and running episodes.
+
+        A window lies in one episode of one environment; the first and the last of an episode are windows like any
+        other. Where an episode ended by itself, the windows that it cut short are windows too, so that its last steps
+        are seen as often as those before them: after the end nothing is paid, and a sum over fewer steps says so.
+        Nothing is copied until a pair is asked about.
+
+        Args:
+            count: pairs.
+            segment_steps: steps in each window, at most.
+            rng: source of randomness.
+            newest: draw windows of the newest steps alone, this many, over all environments, if there are two in them.
+
+        Raises:
+            UserError: fewer than two windows of this length have been recorded.
+        """
+        starts, lengths = self._windows(segment_steps, self.capacity if newest is None else newest // self.num_envs)
+        if newest is not None and len(starts) < 2:
+            starts, lengths = self._windows(segment_steps, self.capacity)
+        if count and len(starts) < 2:
+            raise UserError(
+                f"no two segments of {segment_steps} steps in the {min(self.steps, self._rewards.size)} steps kept of "
+                f"{self.env_id}: its episodes are shorter, or explore_steps is; ask for shorter segments or more steps."
+            )
+        left = rng.integers(len(starts), size=count) if count else np.zeros(0, np.int64)
+        right = rng.integers(len(starts) - 1, size=count) if count else np.zeros(0, np.int64)
+        right += right >= left  # uniform over the other windows: no segment is compared with itself
+        chosen = np.stack([left, right], axis=1)
+        row, env = np.divmod(starts[chosen], self.num_envs)
+        return Pairs(self, segment_steps, row, env, lengths[chosen])
+
+    def _windows(self, segment_steps: int, newest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every window in the newest vector steps: its start, (vector step) * n_envs + environment, and its length."""
+        rows = self._newest_rows(newest)
+        episode = self._episode[rows]
+        length = np.zeros(episode.shape, np.int64)
+        if len(rows) >= segment_steps:
+            # Consecutive rows of one environment with the same episode at both ends have it all the way between.
+            whole = episode[segment_steps - 1 :] == episode[: len(rows) - segment_steps + 1]
+            length[: len(whole)][whole] = segment_steps
+        if self.ends_early:
+            terminated = self._terminated[rows]
+            for short in range(1, min(segment_steps, len(rows) + 1)):
+                ends = terminated[short - 1 :] & (episode[short - 1 :] == episode[: len(rows) - short + 1])
+                length[: len(ends)][ends & (length[: len(ends)] == 0)] = short
+        starts = np.flatnonzero(length)
+        return starts + (self._rows - len(rows)) * self.num_envs, length.reshape(-1)[starts]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of windows into a recorder's ring: questions that could be asked, before one is.
+
+    A view that is valid until the recorder's next step; `queries` cuts the segments that own their data.
+
+    Attributes:
+        recorder: what the windows are in.
+        segment_steps: steps T in a window.
+        row: (n, 2) vector step, counted from the start of the run, at which each window begins.
+        env: (n, 2) environment of each window.
+        length: (n, 2) steps of each window, T unless its episode ended by itself.
+    """
+
+    recorder: Recorder
+    segment_steps: int
+    row: NDArray[np.int64]
+    env: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Pairs n."""
+        return len(self.row)
+
+    def __getitem__(self, chosen: NDArray[np.int64]) -> Pairs:
+        """The chosen pairs, in the order given."""
+        return Pairs(self.recorder, self.segment_steps, self.row[chosen], self.env[chosen], self.length[chosen])
+
+    def steps(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """The steps the windows cover, each once however many windows share it.
+
+        Returns:
+            Steps (m,) as `Recorder.at` takes them, index (n, 2, T) into them, and mask (n, 2, T), which is 1 on the
+            steps of a window and 0 after its end.
+        """
+        within = np.arange(self.segment_steps) < self.length[..., None]
+        ring = (self.row[..., None] + np.where(within, np.arange(self.segment_steps), 0)) % self.recorder.capacity
+        cells = ring * self.recorder.num_envs + self.env[..., None]
+        seen = np.zeros(self.recorder.capacity * self.recorder.num_envs, bool)
+        seen[cells] = True
+        used = np.flatnonzero(seen)
+        place = np.cumsum(seen) - 1
+        return used, place[cells], within.astype(np.float32)
+
+    def true_returns(self) -> NDArray[np.float64]:
+        """True return of each window, (n, 2): for evaluation only."""
+        within = np.arange(self.segment_steps) < self.length[..., None]
+        ring = (self.row[..., None] + np.arange(self.segment_steps)) % self.recorder.capacity
+        rewards = np.where(within, self.recorder._rewards[ring, self.env[..., None]], 0.0)
+        returns: NDArray[np.float64] = rewards.sum(-1)
+        return returns
+
+    def queries(self) -> list[Query]:
+        """Each pair as a query whose segments own copies of their data."""
+        return [
+            Query(*(self._segment(*map(int, where)) for where in zip(rows, envs, lengths, strict=True)))
+            for rows, envs, lengths in zip(self.row, self.env, self.length, strict=True)
+        ]
+
+    def _segment(self, row: int, env: int, length: int) -> Segment:
+        recorder = self.recorder
+        ring = np.arange(row, row + length) % recorder.capacity
+        observations, actions = recorder.at(ring * recorder.num_envs + env)
+        scene = None if recorder._scenes is None else recorder._scenes[ring, env]
+        return Segment(
+            observations=observations,
+            actions=actions,
+            rewards=recorder._rewards[ring, env],
+            env_id=recorder.env_id,
+            step=recorder.steps,
+            seed=recorder.run_seed,
+            env_index=env,
+            episode=int(recorder._episode[ring[0], env]),
+            offset=int(recorder._offset[ring[0], env]),
+            scene=scene.astype("S") if scene is not None and scene.dtype == object else scene,
+        )

@@ -1,0 +1,1 @@
+"""What acts and learns from the reward it is paid."""

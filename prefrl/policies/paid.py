@@ -1,0 +1,122 @@
+"""Shows the learner r-hat where the environment would show its reward.
+
+`LearnedReward` is live in the loop, over a vector environment; `LearnedRewardEnv` puts a saved, frozen reward model on
+any single environment. Neither passes the true reward on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from prefrl.rewards.reward_model import RewardEnsemble
+from prefrl.words.errors import UserError
+from prefrl.words.spaces import same_inputs
+
+
+class LearnedReward(VecEnvWrapper):
+    """A VecEnv paid by an ensemble as it is at each step; the true reward is dropped unread.
+
+    Args:
+        venv: the environments.
+        r_hat: the ensemble, which may go on learning.
+        expose_true_reward: put each environment's own reward in `info["true_reward"]`, for evaluation only.
+        late: pay nothing at the step. `due` then has the rewards of every step since it was last called, for the
+            price of one call of the ensemble: what `prefrl.Learner` takes at the end of a rollout.
+    """
+
+    def __init__(
+        self, venv: VecEnv, r_hat: RewardEnsemble, expose_true_reward: bool = False, late: bool = False
+    ) -> None:
+        super().__init__(venv)
+        self.r_hat, self.expose_true_reward, self.late = r_hat, expose_true_reward, late
+        self._unpaid: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], list[int]]] = []
+        self._returns = np.zeros(venv.num_envs)
+        self._episode_returns: list[float] = []
+
+    def reset(self) -> NDArray[Any]:
+        """Begin a new episode everywhere."""
+        observations = self.venv.reset()
+        assert isinstance(observations, np.ndarray)
+        self._observations = observations.copy()
+        self._returns[:] = 0
+        self._unpaid.clear()
+        return observations
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Send the actions on, and keep them for the reward."""
+        self._actions = actions.copy()
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step, and pay r-hat(o, a) for it: one call for all environments."""
+        observations, true_rewards, dones, infos = self.venv.step_wait()
+        assert isinstance(observations, np.ndarray)
+        whole = [int(env) for env in np.flatnonzero(dones) if "cut_short" not in infos[env]] if dones.any() else []
+        self._unpaid.append((self._observations, self._actions, dones.copy(), whole))
+        self._observations = observations.copy()
+        rewards = np.zeros(self.num_envs, np.float32) if self.late else self.due()[0]
+        if self.expose_true_reward:
+            infos = [{**info, "true_reward": float(r)} for info, r in zip(infos, true_rewards, strict=True)]
+        return observations, rewards, dones, infos
+
+    def due(self) -> NDArray[np.float32]:
+        """The rewards of the steps not paid yet, oldest first: (steps, n_envs), as the ensemble is now."""
+        steps, self._unpaid = self._unpaid, []
+        if not steps:
+            return np.zeros((0, self.num_envs), np.float32)
+        observations, actions = (np.concatenate(side) for side in ([s[0] for s in steps], [s[1] for s in steps]))
+        rewards = self.r_hat.reward(observations, actions).reshape(len(steps), self.num_envs)
+        for paid, (_, _, dones, whole) in zip(rewards, steps, strict=True):
+            self._returns += paid
+            self._episode_returns += self._returns[whole].tolist()
+            self._returns[dones] = 0
+        return rewards
+
+    def pop_returns(self) -> NDArray[np.float64]:
+        """Returns (e,), in the reward as it was paid, of the episodes finished since the last call."""
+        returns, self._episode_returns = self._episode_returns, []
+        return np.array(returns)
+
+
+class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """A single environment that pays a saved, frozen reward model's reward in place of its own.
+
+    Args:
+        env: the environment; its spaces must have the shapes the model was trained on.
+        model: path of a `reward.safetensors`, or a RewardEnsemble.
+        expose_true_reward: put the environment's own reward in `info["true_reward"]`, for evaluation only.
+
+    Raises:
+        UserError: no model there, or one for other spaces.
+    """
+
+    def __init__(
+        self, env: gym.Env[Any, Any], model: RewardEnsemble | Path | str, expose_true_reward: bool = False
+    ) -> None:
+        super().__init__(env)
+        self.r_hat = model if isinstance(model, RewardEnsemble) else RewardEnsemble.load(model)
+        self.expose_true_reward = expose_true_reward
+        for name in ("observation_space", "action_space"):
+            mine, theirs = getattr(env, name), getattr(self.r_hat, name)
+            if not same_inputs(mine, theirs):
+                raise UserError(f"the reward model was learned on {name} {theirs}, and this environment has {mine}.")
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        self._observation, info = self.env.reset(**kwargs)
+        return self._observation, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One step, paid by the reward model."""
+        reward = self.r_hat.reward(np.asarray(self._observation)[None], np.asarray(action)[None]).item()
+        self._observation, true_reward, terminated, truncated, info = self.env.step(action)
+        if self.expose_true_reward:
+            info = {**info, "true_reward": float(true_reward)}
+        return self._observation, reward, terminated, truncated, info

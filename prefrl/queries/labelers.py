@@ -1,0 +1,112 @@
+"""Who answers: labelers by name.
+
+A labeler is any object called with a sequence of queries that returns the answers that have come back, possibly
+fewer than were asked. One that also has `observe_policy(mean_return, episode_steps)` is told before each phase how
+the current policy does; one that has `state_dict()` and `load_state_dict(state)` is saved with the run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any, Protocol, runtime_checkable
+
+from prefrl.queries.human import Human
+from prefrl.queries.oracle import make_oracle
+from prefrl.words.errors import UserError
+from prefrl.words.lookup import lookup
+from prefrl.words.preference import Preference, Query
+
+
+@runtime_checkable
+class Labeler(Protocol):
+    """Anything that answers queries."""
+
+    def __call__(self, queries: Sequence[Query]) -> list[Preference]:
+        """The answers that have come back, in the order asked; a skipped question is a preference whose mu is None."""
+
+
+def make_human(teachers: Sequence[str], seed: int, **people: Any) -> Human:
+    """People, and an oracle of these teachers for what they leave; the rest as `Human` takes it."""
+    return Human(**people, stand_in=make_oracle(teachers, seed))
+
+
+LABELERS: dict[str, Callable[..., Labeler]] = {"oracle": lambda teachers, seed, **_: make_oracle(teachers, seed)}
+LABELERS["human"] = make_human
+"""Built-in labelers; each entry is called as `factory(teachers, seed, **people)`, see `make_labeler`."""
+
+
+def find_factory(name: str) -> Callable[..., Labeler]:
+    """What makes the labeler called `name`: a key of `LABELERS`, or an import path.
+
+    Raises:
+        UserError: nothing is known by that name, or it is of one's own and cannot be called as `factory(seed=seed)`.
+    """
+    factory = lookup("labeler", name, LABELERS)
+    if name in LABELERS:
+        return factory
+    try:
+        inspect.signature(factory).bind(seed=0)
+    except ValueError:  # what is compiled may not say what it takes
+        pass
+    except TypeError as error:
+        raise UserError(
+            f"labeler {name!r} cannot be called as factory(seed=0) ({error}): give the path of a function or "
+            "class that takes a seed and returns the labeler."
+        ) from error
+    return factory
+
+
+def make_labeler(name: str, teachers: Sequence[str], seed: int, **people: Any) -> Labeler:
+    """The labeler called `name`.
+
+    Args:
+        name: a key of `LABELERS`, or an import path `package.module:factory`, called as `factory(seed=seed)`.
+        teachers: the simulated annotators that share a built-in labeler's questions, as `parse_teacher` reads them.
+        seed: seeds everything the labeler draws.
+        people: what `Human` needs to know; no other labeler asks.
+
+    Raises:
+        UserError: nothing is known by that name, a teacher cannot be read, or the factory makes no labeler.
+    """
+    if name in LABELERS:
+        return LABELERS[name](teachers, seed, **people)
+    labeler = find_factory(name)(seed=seed)
+    if not callable(labeler):
+        raise UserError(
+            f"labeler {name!r} made {labeler!r}, which is not callable: return an object that takes a sequence of "
+            "queries and returns a list of preferences."
+        )
+    return labeler
+
+
+def answers_of(name: str, labeler: Labeler, queries: Sequence[Query]) -> list[Preference]:
+    """What the labeler called `name` says to these queries.
+
+    Raises:
+        UserError: it returned something else than a list of preferences.
+    """
+    answers: Any = labeler(queries)
+    wrong = None
+    if not isinstance(answers, Sequence):
+        wrong = f"{answers!r:.80}"
+    elif others := [answer for answer in answers if not _is_preference(answer)]:
+        wrong = f"a {type(answers).__name__} with {others[0]!r:.80} in it"
+    if wrong:
+        raise UserError(
+            f"labeler {name!r} returned {' '.join(wrong.split())}: it must return a list of prefrl.Preference, each "
+            "with the query that it answers, mu, the labeler's name as text, and seconds as a number."
+        )
+    return list(answers)
+
+
+def _is_preference(answer: Any) -> bool:
+    """Whether this can be recorded and learned from; `Preference` itself looks at mu alone."""
+    return (
+        isinstance(answer, Preference)
+        and isinstance(answer.query, Query)
+        and isinstance(answer.mu, Real | None)
+        and isinstance(answer.labeler, str)
+        and isinstance(answer.seconds, Real)
+    )

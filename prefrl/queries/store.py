@@ -1,0 +1,477 @@
+"""Every query and every answer, durably: what `Store.add` or `Store.answer` was given is on disk when it returns.
+
+One store is one database of one run, an SQLite file unless a URL names another kind. Nothing recorded is ever lost: an
+answer that somebody takes back moves, whole, to the withdrawals. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from prefrl.queries.store_tables import (
+    ANSWERS,
+    ARRAYS,
+    INTEGERS,
+    LEASES,
+    MIGRATIONS,
+    QUERIES,
+    SCHEMA_VERSION,
+    SEGMENTS,
+    TABLES,
+    VERSION,
+    WITHDRAWALS,
+    utc_now,
+)
+from prefrl.words.errors import UserError
+from prefrl.words.preference import Preference, Query, Segment
+
+
+class UnreachableError(UserError):
+    """The database does not answer, or has no room: what could not be written now may be written later."""
+
+
+class RefusedError(UserError):
+    """An answer that cannot be taken: nobody asked for it, or another one was given before."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a store holds: different queries, answers that state a preference and answers that do not, their time."""
+
+    asked: int
+    answered: int  # "equally good" included; two people's answers to one query are two
+    skipped: int
+    seconds: float  # of all answers, skips included
+    open: int = 0  # queries that somebody is still to answer
+    withdrawn: int = 0  # answers taken back
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A question that is somebody's to answer, for a while; the ticket proves it."""
+
+    key: str
+    left_key: str
+    right_key: str
+    ticket: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """One answer, without its segments: who, when, what, how long it took, and how far the policy was."""
+
+    key: str
+    labeler: str
+    mu: float | None
+    seconds: float
+    answered_at: datetime
+    step: int
+
+
+Rows = dict[str, list[dict[str, Any]]]
+"""Everything a store holds but its leases, table by table: segments, queries, answers, withdrawals."""
+
+
+class Store:
+    """Queries and answers in a database; a context manager. Threads may share one, processes open one each.
+
+    Every method raises UserError when the database cannot be reached, read or written.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        """Open a store, new where there is none; one of an older schema is migrated.
+
+        Its `url` is the path of an SQLite file, ":memory:" (gone when closed), or a URL as SQLAlchemy reads it. Raises
+        UserError when that leads nowhere, or to something else than a store that this version can read.
+        """
+        self._engine, self._name = _connect(url)
+        self._turn = threading.Lock()
+        try:
+            with self._transaction() as connection:
+                if connection.dialect.name == "postgresql":  # which lets two create one table at once, and fail
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(b"prefrl"))))
+                connection.execute(sa.schema.CreateTable(VERSION, if_not_exists=True))  # first: creators take turns
+                if sa.inspect(connection).get_table_names() == [VERSION.name]:
+                    TABLES.create_all(connection)
+                    connection.execute(sa.insert(VERSION).values(schema_version=SCHEMA_VERSION))
+                while migrate := MIGRATIONS.get(connection.execute(sa.select(VERSION)).scalar() or 0):
+                    migrate(connection)
+                    connection.execute(sa.update(VERSION).values(schema_version=VERSION.c.schema_version + 1))
+                self._check_version(connection.execute(sa.select(VERSION)).scalar())
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, queries: Sequence[Query], second_opinions: float = 0.0) -> None:
+        """Record that these were asked, all or none; a query asked before is kept as it was.
+
+        A share `second_opinions` of them, told by their keys, is asked of two people.
+        """
+        with self._writing() as connection:
+            _record_queries(connection, queries, second_opinions)
+
+    def add(self, preferences: Sequence[Preference]) -> None:
+        """Record these answers, all or none, on disk when this returns.
+
+        Of several answers by one labeler to one query the first is kept. A query that was never asked here is recorded
+        too, so the answers of one store can be added to another.
+        """
+        rows = [{"query_key": p.query.key, "labeler": p.labeler, "mu": p.mu, "seconds": p.seconds} for p in preferences]
+        with self._writing() as connection:
+            _record_queries(connection, [p.query for p in preferences])
+            _record_answers(connection, rows)
+
+    def answers(self, after: int = 0) -> tuple[list[Preference], int]:
+        """Answers in order of arrival, skips included, and the id to give as `after` for those yet to arrive.
+
+        Equal queries are one object, and so are equal segments, among the answers of one call.
+        """
+        with self._transaction() as connection:
+            return _read_answers(connection, after)
+
+    def news(self, after: tuple[int, int] = (0, 0)) -> tuple[list[Preference], list[tuple[str, str]], tuple[int, int]]:
+        """What happened since: answers that arrived, then (query key, labeler) of earlier ones that were taken back.
+
+        What was taken back comes first, in time: a query among both has been answered anew. The third is what to give
+        as `after` the next time.
+        """
+        gone = sa.select(WITHDRAWALS).where(WITHDRAWALS.c.id > after[1]).order_by(WITHDRAWALS.c.id)
+        with self._writing() as connection:  # one moment for both
+            answers, last = _read_answers(connection, after[0])
+            rows = connection.execute(gone).all()
+        withdrawn = [(row.query_key, row.labeler) for row in rows if row.answer_id <= after[0]]
+        return answers, withdrawn, (last, rows[-1].id if rows else after[1])
+
+    def lease(self, labeler: str, count: int, seconds: float) -> list[Lease]:
+        """Up to `count` questions, oldest first, that are this labeler's alone to answer for so many seconds.
+
+        Those leased before and not answered yet are among them, and are leased anew. A question is never with more
+        people at a time than are to answer it, and never with one who has answered it.
+        """
+        now = utc_now()
+        columns = (QUERIES.c.key, QUERIES.c.left_key, QUERIES.c.right_key)
+        live = sa.and_(LEASES.c.query_key == QUERIES.c.key, LEASES.c.until > now)
+        others = sa.select(sa.func.count()).where(live, LEASES.c.labeler != labeler).scalar_subquery()
+        mine = sa.exists().where(ANSWERS.c.query_key == QUERIES.c.key, ANSWERS.c.labeler == labeler)
+        with self._writing() as connection:
+            held = connection.execute(
+                sa.select(*columns, LEASES.c.ticket)
+                .where(live, LEASES.c.labeler == labeler)
+                .order_by(QUERIES.c.id)
+                .limit(count)
+            ).all()
+            keys = [row.key for row in held]
+            free = sa.select(*columns).where(QUERIES.c.wanted > 0, others < QUERIES.c.wanted, ~mine)
+            free = free.where(QUERIES.c.key.not_in(keys)).order_by(QUERIES.c.id).limit(count - len(held))
+            new = connection.execute(free).all() if len(held) < count else []
+            if keys:
+                yours = sa.and_(LEASES.c.labeler == labeler, LEASES.c.query_key.in_(keys))
+                connection.execute(sa.update(LEASES).where(yours).values(until=now + timedelta(seconds=seconds)))
+            leases = [Lease(*row) for row in held]
+            return leases + [_give(connection, Lease(*row, _ticket()), labeler, seconds) for row in new]
+
+    def answer(self, key: str, labeler: str, ticket: str, mu: float | None, seconds: float) -> None:
+        """Record one answer to a leased question, on disk when this returns; the same again changes nothing.
+
+        Raises:
+            RefusedError: the question is not this labeler's, or was answered otherwise before; nothing is recorded.
+        """
+        row = {"query_key": key, "labeler": labeler, "mu": mu, "seconds": seconds}
+        yours = sa.and_(LEASES.c.query_key == key, LEASES.c.labeler == labeler)
+        given = sa.select(ANSWERS.c.mu).where(ANSWERS.c.query_key == key, ANSWERS.c.labeler == labeler)
+        with self._writing() as connection:
+            right = connection.execute(sa.select(LEASES.c.ticket).where(yours)).scalar()
+            if right is None or not secrets.compare_digest(right.encode(), ticket.encode()):
+                raise RefusedError("this question is not yours to answer, or no longer: take the next one.")
+            before = connection.execute(given).all()
+            if before and before[0].mu != mu:
+                raise RefusedError("this question has another answer of yours already: undo that one first.")
+            if not before:
+                _record_answers(connection, [row])
+                connection.execute(sa.update(LEASES).where(yours).values(until=utc_now()))
+
+    def withdraw(self, labeler: str, seconds: float) -> Lease | None:
+        """Take back this labeler's newest answer to a question leased here, and lease it anew; None if there is none.
+
+        The answer moves to the withdrawals, and what has been learned from it is for the reader of `news` to forget.
+        """
+        leased = ANSWERS.join(
+            LEASES, sa.and_(LEASES.c.query_key == ANSWERS.c.query_key, LEASES.c.labeler == ANSWERS.c.labeler)
+        )
+        newest = sa.select(ANSWERS).select_from(leased).where(ANSWERS.c.labeler == labeler)
+        with self._writing() as connection:
+            row = connection.execute(newest.order_by(ANSWERS.c.id.desc()).limit(1)).mappings().one_or_none()
+            if row is None:
+                return None
+            place = (connection.execute(sa.select(sa.func.max(WITHDRAWALS.c.id))).scalar() or 0) + 1
+            connection.execute(sa.insert(WITHDRAWALS).values({**row, "id": place, "answer_id": row["id"]}))
+            connection.execute(sa.delete(ANSWERS).where(ANSWERS.c.id == row["id"]))
+            this = QUERIES.c.key == row["query_key"]
+            connection.execute(sa.update(QUERIES).where(this).values(wanted=QUERIES.c.wanted + 1))
+            question = connection.execute(sa.select(QUERIES.c.key, QUERIES.c.left_key, QUERIES.c.right_key).where(this))
+            return _give(connection, Lease(*question.one(), _ticket()), labeler, seconds)
+
+    def unanswered(self, most: int, asked_before: datetime | None = None) -> list[Query]:
+        """The oldest questions that nobody has answered and nobody has before them, at most so many."""
+        answered = sa.exists().where(ANSWERS.c.query_key == QUERIES.c.key)
+        shown = sa.exists().where(LEASES.c.query_key == QUERIES.c.key, LEASES.c.until > utc_now())
+        early = QUERIES.c.asked_at < (asked_before or utc_now() + timedelta(days=1))
+        wanted = sa.select(QUERIES).where(QUERIES.c.wanted > 0, early, ~answered, ~shown)
+        with self._transaction() as connection:
+            rows = connection.execute(wanted.order_by(QUERIES.c.id).limit(most)).all()
+            segments = _read_segments(connection, [key for row in rows for key in (row.left_key, row.right_key)])
+        return [Query(segments[row.left_key], segments[row.right_key]) for row in rows]
+
+    def segment(self, key: str) -> Segment | None:
+        """The segment of this key, if there is one."""
+        with self._transaction() as connection:
+            return _read_segments(connection, [key]).get(key)
+
+    def given(self, newest: int | None = None) -> list[Given]:
+        """Answers without their segments, newest first, all or so many of the newest."""
+        about = ANSWERS.join(QUERIES, QUERIES.c.key == ANSWERS.c.query_key)
+        about = about.join(SEGMENTS, SEGMENTS.c.key == QUERIES.c.left_key)
+        columns = [ANSWERS.c[name] for name in ("query_key", "labeler", "mu", "seconds", "answered_at")]
+        chosen = sa.select(*columns, SEGMENTS.c.step).select_from(about).order_by(ANSWERS.c.id.desc()).limit(newest)
+        with self._transaction() as connection:
+            return [Given(*row[:4], _utc(row[4]), row[5]) for row in connection.execute(chosen)]
+
+    def counts(self) -> Counts:
+        """How much was asked, answered and skipped, how long answering took, what is open and what was taken back."""
+        answers, answered = sa.func.count(ANSWERS.c.id), sa.func.count(ANSWERS.c.mu)
+        seconds = sa.func.coalesce(sa.func.sum(ANSWERS.c.seconds), 0.0)
+        asked, wanted, withdrawn = (
+            sa.select(sa.func.count()).select_from(table).where(which).scalar_subquery()
+            for table, which in ((QUERIES, sa.true()), (QUERIES, QUERIES.c.wanted > 0), (WITHDRAWALS, sa.true()))
+        )
+        every = sa.select(asked, answered, answers - answered, seconds, wanted, withdrawn)
+        with self._transaction() as connection:
+            return Counts(*connection.execute(every).one())
+
+    def dump(self) -> Rows:
+        """Everything that was asked, answered and taken back, as `restore` takes it."""
+        order = (SEGMENTS.c.key, QUERIES.c.id, ANSWERS.c.id, WITHDRAWALS.c.id)
+        with self._writing() as connection:  # one moment for all
+            tables = {
+                column.table.name: connection.execute(sa.select(column.table).order_by(column)).mappings().all()
+                for column in order
+            }
+        return {
+            name: [{k: _utc(v) if isinstance(v, datetime) else v for k, v in row.items() if k != "id"} for row in rows]
+            for name, rows in tables.items()
+        }
+
+    def restore(self, rows: Rows) -> None:
+        """Add what another store's `dump` holds, all or none; what is here already is kept as it was."""
+        with self._writing() as connection:
+            _record(connection, rows["segments"], SEGMENTS.c.key)
+            _record(connection, rows["queries"], QUERIES.c.key)
+            wanted = {row.key: row.wanted for row in connection.execute(sa.select(QUERIES.c.key, QUERIES.c.wanted))}
+            _record_answers(connection, rows["answers"])
+            for row in rows["queries"]:  # a new query came with what is still wanted; an old one keeps the lesser
+                least = min(wanted[row["key"]], row["wanted"])
+                this = sa.and_(QUERIES.c.key == row["key"], QUERIES.c.wanted != least)
+                connection.execute(sa.update(QUERIES).where(this).values(wanted=least))
+            known = {
+                (row.query_key, row.labeler, _utc(row.answered_at))
+                for row in connection.execute(sa.select(WITHDRAWALS))
+            }
+            last = connection.execute(sa.select(sa.func.max(WITHDRAWALS.c.id))).scalar() or 0
+            place = _next_id(connection)
+            new = [w for w in rows["withdrawals"] if (w["query_key"], w["labeler"], w["answered_at"]) not in known]
+            for i, row in enumerate(new):
+                values = {**row, "id": last + 1 + i, "answer_id": place + i}
+                connection.execute(sa.insert(WITHDRAWALS).values(values))
+
+    def close(self) -> None:
+        """Disconnect; nothing is waiting to be written."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """All or nothing."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.DBAPIError as error:
+            gone = type(error) is sa.exc.OperationalError or error.connection_invalidated
+            if not gone and type(error) is not sa.exc.DatabaseError:  # a mistake of ours, not the user's
+                raise
+            raise (UnreachableError if gone else UserError)(
+                f"cannot use {self._name} as a store ({' '.join(str(error.orig).split())}): give a store's file or a "
+                f"new one, in a folder that exists, can be written to and has room, or the URL of a running database."
+            ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A transaction that waits for its turn, on any kind of database, by rewriting the version's only row.
+
+        Hence what is unrecorded stays so until this records it, and the ids of answers grow in the order of commits.
+        """
+        turn = sa.update(VERSION).values(schema_version=VERSION.c.schema_version)
+        with self._turn, self._transaction() as connection:  # threads wait here, and not in the database
+            version = connection.execute(turn.returning(VERSION.c.schema_version)).scalar()
+            self._check_version(version)  # again: the store may have been migrated since it was opened
+            yield connection
+
+    def _check_version(self, version: int | None) -> None:
+        if version != SCHEMA_VERSION:
+            raise UserError(
+                f"the store {self._name} has schema version {version} and this prefrl reads {SCHEMA_VERSION}: use the "
+                f"prefrl that wrote it, or a later one."
+                if version
+                else f"{self._name} is the database of something else: give a store's file, or a new one."
+            )
+
+
+def check_url(url: str | None) -> None:
+    """Whether a store's URL may be written down with the run.
+
+    Raises:
+        UserError: it cannot be read, or it holds a password.
+    """
+    if url is not None:
+        engine, _ = _connect(url)
+        if engine.url.password is not None:
+            raise UserError(
+                "the store's URL holds a password, which would be written into the run's folder: leave it out, and "
+                "give it as PGPASSWORD or in ~/.pgpass."
+            )
+
+
+def _connect(url: str | Path) -> tuple[sa.Engine, str]:
+    """The engine, and the store's name without any password."""
+    try:
+        place = sa.make_url(str(url)) if "://" in str(url) else sa.URL.create("sqlite", database=str(url))
+        if place.get_backend_name() != "sqlite":
+            limits = {"connect_timeout": 5} if place.get_driver_name().startswith("psycopg") else {}
+            engine = sa.create_engine(place, pool_size=10, max_overflow=30, connect_args=limits)
+            return engine, place.render_as_string()
+        arguments = {"check_same_thread": False, "timeout": 30}  # one connection: threads share even ":memory:"
+        engine = sa.create_engine(place, poolclass=sa.QueuePool, pool_size=1, max_overflow=0, connect_args=arguments)
+    except (sa.exc.ArgumentError, ImportError, ValueError) as error:
+        raise UserError(
+            f"the store's URL, {str(url).partition('://')[0]}://..., leads nowhere ({' '.join(str(error).split())}): "
+            f"give a file's path, or a URL such as 'postgresql+psycopg://user@host/database' with its driver installed."
+        ) from error
+    sa.event.listen(engine, "connect", _set_up_sqlite)
+    # Python's driver begins a transaction by itself, but not before it reads or creates tables.
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine, place.database or ":memory:"
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    connection.executescript("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+    if not names or VERSION.name in names:  # else it is the database of something else, to be left as it is
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _record_queries(connection: sa.Connection, queries: Sequence[Query], second_opinions: float = 0.0) -> None:
+    """Segments with one `key` become one, with the origin (step, seed, episode, ...) of the first."""
+    rows = [
+        {"key": s.key, "steps": [getattr(s, name) for name in ARRAYS], "env_id": s.env_id, "scene": s.scene}
+        | {name: getattr(s, name) for name in INTEGERS}
+        for query in queries
+        for s in (query.left, query.right)
+    ]
+    _record(connection, rows, SEGMENTS.c.key)
+    rows = [
+        {"key": q.key, "left_key": q.left.key, "right_key": q.right.key}
+        | {"wanted": 1 + (int(q.key, 16) < second_opinions * 16 ** len(q.key))}
+        for q in queries
+    ]
+    _record(connection, rows, QUERIES.c.key)
+
+
+def _record_answers(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Those that are new, each with the next id, and one person fewer still to be asked."""
+    new = _record(connection, rows, ANSWERS.c.query_key, ANSWERS.c.labeler, first_id=_next_id(connection))
+    fewer = sa.update(QUERIES).where(QUERIES.c.key == sa.bindparam("of"), QUERIES.c.wanted > 0)
+    if new:
+        connection.execute(fewer.values(wanted=QUERIES.c.wanted - 1), [{"of": row["query_key"]} for row in new])
+
+
+def _next_id(connection: sa.Connection) -> int:
+    """Of the next answer: one that no answer had, not even one taken back."""
+    used = [sa.select(sa.func.max(column)).scalar_subquery() for column in (ANSWERS.c.id, WITHDRAWALS.c.answer_id)]
+    return max(last or 0 for last in connection.execute(sa.select(*used)).one()) + 1
+
+
+def _record(
+    connection: sa.Connection, rows: Iterable[dict[str, Any]], *key: sa.Column[Any], first_id: int | None = None
+) -> list[dict[str, Any]]:
+    """Insert the first of the rows with equal `key` columns, in the order given, unless the table has one already.
+
+    Returns those inserted; with `first_id` they have ids that count from it.
+    """
+    new: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+        new.setdefault(tuple(plain[column.name] for column in key), plain)
+    some = [values[0] for values in new]
+    for start in range(0, len(some), 500):  # databases limit the parameters of a statement, some to 999
+        for old in connection.execute(sa.select(*key).where(key[0].in_(some[start : start + 500]))):
+            new.pop(tuple(old), None)
+    inserted = list(new.values())
+    if first_id is not None:
+        inserted = [{**row, "id": first_id + i} for i, row in enumerate(inserted)]
+    if inserted:
+        connection.execute(sa.insert(key[0].table), inserted)
+    return inserted
+
+
+def _read_answers(connection: sa.Connection, after: int) -> tuple[list[Preference], int]:
+    chosen = sa.select(ANSWERS, QUERIES.c.left_key, QUERIES.c.right_key).join(
+        QUERIES, QUERIES.c.key == ANSWERS.c.query_key
+    )
+    rows = connection.execute(chosen.where(ANSWERS.c.id > after).order_by(ANSWERS.c.id)).all()
+    segments = _read_segments(connection, [key for row in rows for key in (row.left_key, row.right_key)])
+    queries = {row.query_key: Query(segments[row.left_key], segments[row.right_key]) for row in rows}
+    preferences = [Preference(queries[row.query_key], row.mu, row.labeler, row.seconds) for row in rows]
+    return preferences, rows[-1].id if rows else after
+
+
+def _read_segments(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Segment]:
+    """Segments by key; a key that is not there is left out."""
+    found: dict[str, Segment] = {}
+    distinct = list(dict.fromkeys(keys))
+    for start in range(0, len(distinct), 500):
+        chosen = sa.select(SEGMENTS).where(SEGMENTS.c.key.in_(distinct[start : start + 500]))
+        found |= {key: Segment(*steps, *origin) for key, steps, *origin in connection.execute(chosen)}
+    return found
+
+
+def _ticket() -> str:
+    return secrets.token_hex(16)
+
+
+def _give(connection: sa.Connection, lease: Lease, labeler: str, seconds: float) -> Lease:
+    """Record the lease, in place of an older one of the same question to the same labeler."""
+    connection.execute(sa.delete(LEASES).where(LEASES.c.query_key == lease.key, LEASES.c.labeler == labeler))
+    until = utc_now() + timedelta(seconds=seconds)
+    values = {"query_key": lease.key, "labeler": labeler, "ticket": lease.ticket, "until": until}
+    connection.execute(sa.insert(LEASES).values(values))
+    return lease
+
+
+def _utc(time: datetime) -> datetime:
+    """SQLite keeps no time zone: all times are UTC."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -1,0 +1,1 @@
+"""One run's folder: resolved, written and read back."""

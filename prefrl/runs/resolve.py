@@ -1,0 +1,311 @@
+"""A configuration checked against its environment, with every default filled in, before anything is written."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gymnasium as gym
+import torch
+
+from prefrl.experience.clips import how_shown
+from prefrl.experience.environments import find_spec, make_env
+from prefrl.policies.on_policy import check_settings, learner_class
+from prefrl.queries.exchange import inherit
+from prefrl.queries.labelers import LABELERS, find_factory
+from prefrl.queries.oracle import parse_teacher
+from prefrl.queries.store import Store, check_url
+from prefrl.queries.strategies import find_strategy
+from prefrl.rewards.reward_model import RewardEnsemble
+from prefrl.settings import presets
+from prefrl.settings.config import BaselineConfig, TrainConfig, folder_name, slug
+from prefrl.settings.values import as_toml, name_value
+from prefrl.words.errors import UserError
+from prefrl.words.lookup import lookup
+from prefrl.words.schedules import SCHEDULES, label_counts
+from prefrl.words.spaces import encoded_size, is_image, same_inputs
+
+C = TypeVar("C", bound=BaselineConfig)
+MOST_PICTURES = 20_000  # kept for people, some 5 kB each
+MOST_SEED = 2**31 - 1  # EnvPool's; numpy's own generator, which stable-baselines3 seeds, would take twice as much
+FOR_PEOPLE = ("patience", "keep_up", "slowdown", "oracle_after")
+
+
+def resolve(config: C) -> C:
+    """The configuration with no field left open, or one sentence about the first thing wrong with it.
+
+    Raises:
+        UserError: anything that the run could not do as asked.
+    """
+    _check_numbers(config)
+    learner_class(config.learner)
+    env = look_at(config)
+    preset = env.preset
+    settings = {
+        **preset.learners.get(config.learner, {}),
+        **presets.TASKS.get(find_spec(config.env).name, {}).get(config.learner, {}),
+        **name_value(config.set, "learner setting"),
+    }
+    check_settings(config.learner, settings)
+    if config.device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"unknown device {config.device!r}: it is auto, cpu or cuda.")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda was asked for and torch sees no CUDA device: use auto or cpu.")
+    if config.wandb and not _is_installed("wandb"):
+        raise UserError('logging to Weights & Biases needs its package: pip install "prefrl[wandb]".')
+    fastest = "cuda" if env.is_image and torch.cuda.is_available() else "cpu"
+    open_fields = {field.name for field in fields(config) if getattr(config, field.name) is None}
+    by_family = {name: value for name, value in vars(preset).items() if name in open_fields}
+    n_envs = config.n_envs or _divisor(config.steps, preset.n_envs)
+    segment_steps = getattr(config, "segment_steps", None) or env.segment_steps
+    known: dict[str, Any] = {
+        **by_family,
+        "n_envs": n_envs,
+        "env_kwargs": env.kwargs,
+        "set": tuple(f"{name}={as_toml(value)}" for name, value in settings.items()),
+        "explore_steps": _explore_steps(config, n_envs, segment_steps),
+        "clip_reward": env.clip_reward if config.clip_reward is None else config.clip_reward,
+        "device": fastest if config.device == "auto" else config.device,
+        "out": Path(config.out or _folder(config)),
+    }
+    if isinstance(config, TrainConfig):
+        known["segment_steps"] = segment_steps
+        known["reward_from"] = _reward_from(config, env)
+        _check_names(config)
+        _check_idle(config)
+        keep_steps = known["keep_steps"] if config.keep_steps is None else config.keep_steps
+        room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
+        _check_labels(config, segment_steps, env.horizon, room, n_envs)
+        with Store(":memory:") as empty:
+            inherit(empty, config.labels_from, config.env, segment_steps)
+        if config.labeler == "human":
+            known |= _for_people(config, env, keep_steps)
+    _check_folder(known["out"])
+    return replace(config, **known)
+
+
+@dataclass(frozen=True)
+class EnvironmentFacts:
+    """What the configuration needs to know of the environment.
+
+    Attributes:
+        preset: of its family.
+        kwargs: arguments it is made with.
+        horizon: steps after which an episode is cut off; None if it is not.
+        segment_steps: the segment length that suits it.
+        is_image: whether it shows pixels.
+        clip_reward: whether its true reward is clipped for a learner.
+        spaces: of its observations and actions.
+    """
+
+    preset: presets.Preset
+    kwargs: tuple[str, ...]
+    horizon: int | None
+    segment_steps: int
+    is_image: bool
+    clip_reward: bool
+    spaces: tuple[gym.Space[Any], gym.Space[Any]]
+
+
+def look_at(config: BaselineConfig) -> EnvironmentFacts:
+    """Make the environment once, and look at it.
+
+    Raises:
+        UserError: it cannot be made, or a reward cannot be learned on its spaces.
+    """
+    spec = find_spec(config.env)
+    kwargs = config.env_kwargs
+    if kwargs is None:
+        is_gymnasium_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
+        kwargs = presets.ENV_KWARGS.get(spec.name, ()) if is_gymnasium_mujoco else ()
+    env = make_env(config.env, name_value(kwargs, "environment argument"), config.fixed_horizon)
+    encoded_size(env.observation_space)
+    image = is_image(env.observation_space)
+    preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image)]
+    told = env.metadata.get("segment_steps")
+    usual = presets.SEGMENT_STEPS.get(spec.name, preset.segment_steps)
+    horizon = (env.spec or spec).max_episode_steps  # as it was made: an argument may have changed it
+    segment_steps = told or min(usual, horizon or usual)
+    clip_reward = bool(env.metadata.get("clip_reward", False))
+    env.close()
+    spaces = (env.observation_space, env.action_space)
+    return EnvironmentFacts(preset, kwargs, horizon, int(segment_steps), image, clip_reward, spaces)
+
+
+def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> dict[str, Any]:
+    """What is otherwise where people answer: environments that can be drawn, pictures that fit into memory.
+
+    Raises:
+        UserError: this environment, or this backend, has nothing to show to people.
+    """
+    shown = how_shown(config.env, name_value(env.kwargs, "environment argument"))
+    if shown == "frames":  # they are there, whatever steps the environment
+        return {}
+    if config.backend == "envpool":
+        raise UserError(
+            "backend envpool keeps nothing that a clip can be drawn from: use auto or gymnasium for people."
+        )
+    return {"backend": "gymnasium"} | ({} if shown == "joints" else {"keep_steps": min(keep_steps, MOST_PICTURES)})
+
+
+def _explore_steps(config: BaselineConfig, n_envs: int, segment_steps: int) -> int:
+    """The untrained policy's steps: what is asked for, or 2 % of all and room for two segments in each environment."""
+    if config.steps % n_envs:
+        below = config.steps // n_envs * n_envs
+        raise UserError(
+            f"steps={config.steps} cannot be taken {n_envs} environments at a time: ask for {below or n_envs} or "
+            f"{below + n_envs} steps, or another n_envs."
+        )
+    steps = config.explore_steps
+    if steps is None:
+        steps = n_envs * max(2 * segment_steps, round(0.02 * config.steps / n_envs))
+    if steps % n_envs or not 0 <= steps < config.steps:
+        raise UserError(
+            f"explore_steps={steps} must be a multiple of n_envs={n_envs} and below steps={config.steps}: take more "
+            f"steps, or fewer environments."
+        )
+    return steps
+
+
+def _check_names(config: TrainConfig) -> None:
+    find_strategy(config.strategy)
+    find_factory(config.labeler)
+    schedule = lookup("schedule", config.schedule, SCHEDULES)
+    label_counts(config.labels, min(config.phases, 1000), 0.0, schedule)  # of one's own, it may be none
+    if config.store is not None:
+        check_url(config.store)
+        with Store(config.store) as store:
+            if asked := store.counts().asked:
+                raise UserError(
+                    f"the store {config.store!r} holds {asked} questions of another run: give an empty database, or "
+                    f"start from its answers with --labels-from."
+                )
+    for teacher in config.teachers:
+        parse_teacher(teacher)
+
+
+def _check_idle(config: TrainConfig) -> None:
+    """Refuse options that nobody here would read, and whoever gives them expects something of.
+
+    `second_opinions` is none: the store keeps a question open for another person, whoever answered it first.
+    """
+    usual, own = TrainConfig(), config.labeler not in LABELERS
+    if own or config.labeler == "oracle":
+        for name in FOR_PEOPLE:
+            if (value := getattr(config, name)) != getattr(usual, name):
+                raise UserError(
+                    f"{name}={value} says how training waits for people, and labeler {config.labeler!r} asks none: "
+                    f"leave it out, or ask them with --labeler human."
+                )
+    never = own or (config.labeler == "human" and config.oracle_after is None)
+    if never and tuple(config.teachers) != usual.teachers:
+        raise UserError(
+            f"teachers={' '.join(config.teachers)} say how the oracle answers, and with labeler {config.labeler!r} it "
+            f"never does: leave them out, or use --labeler oracle, or human with --oracle-after."
+        )
+
+
+def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
+    """The folder of a finished reward, which is there, fits the environment, and comes with no labels.
+
+    Raises:
+        UserError: it is not, or does not; or there is none, and no labels either.
+    """
+    if config.reward_from is None:
+        if not config.labels:
+            raise UserError("labels=0 must be more than zero, unless reward_from pays a finished reward.")
+        return None
+    if config.labels:
+        raise UserError(
+            f"reward_from={str(config.reward_from)!r} pays a finished reward and asks nothing, and labels="
+            f"{config.labels} asks: set labels to 0."
+        )
+    folder = Path(str(config.reward_from).replace("{env}", slug(config.env)).replace("{seed}", str(config.seed)))
+    r_hat = RewardEnsemble.load(folder / "reward.safetensors")
+    for here, theirs in zip(env.spaces, (r_hat.observation_space, r_hat.action_space), strict=True):
+        if not same_inputs(here, theirs):
+            raise UserError(
+                f"the reward of {str(folder)!r} was learned on {' '.join(str(theirs).split()):.120}, and "
+                f"{config.env} has {' '.join(str(here).split()):.120}: give a run on the same environment."
+            )
+    return folder
+
+
+def _check_labels(
+    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int
+) -> None:
+    if horizon is not None and segment_steps > horizon:
+        raise UserError(
+            f"segment_steps={segment_steps} is longer than an episode of {config.env}, which ends after {horizon} "
+            f"steps: ask for {horizon} or fewer."
+        )
+    for name, steps in room.items():
+        least = segment_steps * n_envs + (n_envs == 1)  # of one environment, two segments begin a step apart
+        if steps < least:
+            raise UserError(
+                f"{name}={steps} over {n_envs} environments holds no two segments of {segment_steps} steps: take at "
+                f"least {least}."
+            )
+    shown = 2 * config.labels * segment_steps
+    if shown > config.steps:
+        raise UserError(
+            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour (two "
+            f"segments of {segment_steps} each), so ask for {config.steps // (2 * segment_steps)} labels or fewer."
+        )
+
+
+def _check_numbers(config: BaselineConfig) -> None:
+    positive = ["steps", "n_envs", "phases", "reward_window", "reward_std"]
+    if isinstance(config, TrainConfig):
+        positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
+        positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at"]
+        if config.labels < 0:
+            raise UserError(f"labels={config.labels} must be more than zero.")
+        if config.objective not in ("preference", "target"):
+            raise UserError(f"unknown objective {config.objective!r}: it is preference or target.")
+        for name in ("patience", "oracle_after"):
+            if (value := getattr(config, name)) is not None and not value >= 0:
+                raise UserError(f"{name}={value} is a time in seconds: it must be zero or more.")
+        if not 1 <= config.slowdown < math.inf:
+            raise UserError(f"slowdown={config.slowdown} must be 1 (training never waits for people) or more.")
+        for name in ("noise_floor", "initial_labels", "freeze_reward_at", "keep_up", "second_opinions"):
+            value = getattr(config, name)
+            if value is not None and not 0 <= value <= 1:
+                raise UserError(f"{name}={value} is a share: it must lie between 0 and 1.")
+        if config.noise_floor == 1:
+            raise UserError("noise_floor=1 takes every answer for chance, which teaches nothing: it must be below 1.")
+        if config.l2 is not None and not 0 <= config.l2 < math.inf:
+            raise UserError(f"l2={config.l2} must be zero (no penalty) or more.")
+    for name in positive:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{name}={value} must be more than zero.")
+    if not 0 <= config.seed <= MOST_SEED:
+        raise UserError(f"seed={config.seed} must be zero or more, and {MOST_SEED} at most.")
+
+
+def _is_installed(package: str) -> bool:
+    """Whether it can be imported; a folder of that name that happens to lie here is no package."""
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None
+
+
+def _divisor(steps: int, most: int) -> int:
+    """The largest number of environments, `most` at most, that divides the steps; `most` if none of half that does."""
+    return next((n for n in range(most, most // 2, -1) if steps % n == 0), most)
+
+
+def _folder(config: BaselineConfig) -> Path:
+    return Path("runs") / slug(config.env) / folder_name(config)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists():
+        raise UserError(f"the run folder {str(folder)!r} exists already: choose another with --out, or remove it.")
+    parent = next(p for p in [*folder.absolute().parents] if p.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise UserError(f"cannot write the run folder {str(folder)!r}: no permission to write in {str(parent)!r}.")

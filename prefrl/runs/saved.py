@@ -1,0 +1,104 @@
+"""A finished run, read back from its folder."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from prefrl.experience.clips import FILMS, Artist, film, policy_frames
+from prefrl.experience.environments import make_env
+from prefrl.policies.on_policy import Policy
+from prefrl.queries.exchange import store_of
+from prefrl.queries.store import Store
+from prefrl.rewards.reward_model import RewardEnsemble
+from prefrl.runs.runlog import read_table
+from prefrl.settings.config import BaselineConfig, VideoConfig, read_run
+from prefrl.settings.values import name_value
+from prefrl.words.errors import UserError
+from prefrl.words.preference import Preference
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a run left behind; each part is read when first asked for.
+
+    Attributes:
+        folder: of the run.
+        config: its configuration, every default filled in.
+    """
+
+    folder: Path
+    config: BaselineConfig
+
+    @cached_property
+    def metrics(self) -> dict[str, list[float]]:
+        """Columns of metrics.csv; an empty cell is NaN."""
+        return read_table(self.folder / "metrics.csv")
+
+    @cached_property
+    def r_hat(self) -> RewardEnsemble:
+        """The reward ensemble, frozen; a baseline has none.
+
+        Raises:
+            UserError: the run has no reward model.
+        """
+        return RewardEnsemble.load(self.folder / "reward.safetensors")
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy as it was at the end.
+
+        Raises:
+            UserError: the run has not finished.
+        """
+        env = self.make_env()
+        policy = Policy(self.folder / "policy.safetensors", env.observation_space, env.action_space)
+        env.close()
+        return policy
+
+    @cached_property
+    def answers(self) -> list[Preference]:
+        """Every answer, in order of arrival."""
+        with Store(store_of(self.folder)) as store:
+            return store.answers()[0]
+
+    def make_env(self, **render: Any) -> gym.Env[Any, Any]:
+        """One environment as the run had it, with its own reward."""
+        env_kwargs = name_value(self.config.env_kwargs or (), "environment argument")
+        return make_env(self.config.env, env_kwargs, self.config.fixed_horizon, **render)
+
+
+def film_policy(config: VideoConfig) -> Path:
+    """Film what a run's policy does, and say where the film is.
+
+    Raises:
+        UserError: no such run or policy, nothing to draw with, or a place that cannot be written to.
+    """
+    run = load_run(config.run)
+    out = config.out or config.run / "policy.mp4"
+    if out.suffix not in FILMS:
+        raise UserError(f"a film ends in {', '.join(FILMS)}, and {str(out)!r} does not: choose one of them.")
+    if not 0 < config.seconds <= 600:
+        raise UserError(f"seconds={config.seconds} must be more than zero, and 600 at most.")
+    env_kwargs = name_value(run.config.env_kwargs or (), "environment argument")
+    with closing(Artist(run.config.env, env_kwargs, config.camera)) as artist:
+        made = film(*policy_frames(run.policy.act, artist, config.seconds, config.seed), out.suffix)
+    try:
+        out.write_bytes(made)
+    except OSError as error:
+        raise UserError(f"cannot write {str(out)!r}: {error.strerror}.") from error
+    return out
+
+
+def load_run(folder: Path | str) -> SavedRun:
+    """The run in this folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    return SavedRun(Path(folder), read_run(Path(folder)))

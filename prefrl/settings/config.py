@@ -1,0 +1,300 @@
+"""The dataclasses behind every command and every saved run: the one place where a default is written.
+
+A field that is `None` takes the value documented for the environment's family in `prefrl.settings.presets`; the run
+folder's `config.toml` records the value it took. This module imports the standard library alone, so that `--help` is
+instant.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+TRUE_REWARD = "true reward"  # the arm that every other is compared with
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """A learner on the true reward: the curve that every learned reward is compared with."""
+
+    env: str = "HalfCheetah-v5"
+    """Gymnasium id, or "package:Id-v0" to import a package first."""
+    steps: int = 1_000_000
+    """Environment steps over all parallel environments, everything included; exactly this many are taken."""
+    seed: int = 0
+    """Seeds everything: environments, networks, questions, labelers."""
+    learner: str = "ppo"
+    """ppo, a2c, trpo, or an import path "package.module:Class" to a stable-baselines3 on-policy class."""
+    set: tuple[str, ...] = ()
+    """Learner settings that replace the family's, as name=value: learning_rate=1e-4 n_steps=64."""
+    env_kwargs: tuple[str, ...] | None = None
+    """Arguments of the environment, as name=value. Default: by family (unhealthy termination off on MuJoCo)."""
+    fixed_horizon: bool = False
+    """Let every episode last to its time limit, even one that ends early (see `prefrl.FixedHorizon`)."""
+    n_envs: int | None = None
+    """Environments stepped in parallel. Default: by family."""
+    backend: Literal["auto", "envpool", "gymnasium"] = "auto"
+    """What steps the environments: auto takes the fastest there is for the id."""
+    explore_steps: int | None = None
+    """Steps taken by the untrained policy before learning begins (part of `steps`). Default: 2 % of `steps`."""
+    phases: int = 50
+    """Times that reward, statistics and log are refreshed during training."""
+    reward_window: int = 50_000
+    """Newest steps over which the reward given to the learner has zero mean and standard deviation `reward_std`."""
+    reward_std: float | None = None
+    """Standard deviation of the reward given to the learner. Default: by family (MuJoCo 0.1, Atari 0.05, else 1)."""
+    clip_reward: bool | None = None
+    """Clip the true reward to [-1, 1] before it is scaled. Default: the environment's metadata["clip_reward"]."""
+    device: str = "auto"
+    """auto, cpu or cuda. auto is cuda only for image observations: small networks are faster on a CPU."""
+    arm: str | None = None
+    """What tables and figures call runs that differ in their seed alone. Default: "true reward", or "700 labels"."""
+    out: Path | None = None
+    """Folder of the run; must not exist. Default: runs/ENV/ARM-seedN."""
+    tensorboard: bool = True
+    """Write TensorBoard events beside metrics.csv."""
+    wandb: str | None = None
+    """Weights & Biases project to log to as well (needs the wandb extra)."""
+
+
+@dataclass(frozen=True)
+class PreferenceConfig(BaselineConfig):
+    """What every run that learns its reward shares."""
+
+    labeler: str = "oracle"
+    """Who answers: oracle, human (people, at `prefrl label`), or an import path "package.module:factory"."""
+    patience: float = 0.0
+    """Seconds that a phase waits for people to answer all that is open; 0 trains on, inf waits for every answer."""
+    keep_up: float = 0.5
+    """While people have answered less than this share of the questions asked, training slows down ..."""
+    slowdown: float = 10.0
+    """... so that a phase takes up to this many times as long as it would."""
+    oracle_after: float | None = None
+    """Seconds after which the oracle answers, under its own name, what people have left. Default: never."""
+    second_opinions: float = 0.0
+    """Share of the questions that two people answer, to see how far they agree."""
+    store: str | None = None
+    """URL of a database for questions and answers, such as postgresql+psycopg://user@host/name, password elsewhere
+    (PGPASSWORD or ~/.pgpass). Default: labels.sqlite in the run's folder."""
+    labels_from: tuple[str, ...] = ()
+    """Answers to start from, besides `labels`: run folders, stores, or folders that `prefrl labels export` wrote."""
+    teachers: tuple[str, ...] = ("oracle",)
+    """Annotators that share the oracle's questions: oracle, stochastic, mistake, skip, equal, myopic, right90,
+    or settings such as beta=1,gamma=0.9 or accuracy=0.8."""
+    strategy: str = "disagreement"
+    """Which pairs are asked: disagreement, uniform, entropy, information_gain, coverage, coverage_disagreement,
+    or an import path."""
+    candidates: int = 10
+    """Pairs sampled for each one asked (paper: 10)."""
+    schedule: str = "annealed"
+    """When labels are asked: annealed (the paper's), constant, exponential, hyperbolic, or an import path."""
+    initial_labels: float | None = None
+    """Share of the labels asked about the untrained policy, before training. Default: by family (0.25; Atari 0.09)."""
+    segment_steps: int | None = None
+    """Steps in a segment. Default: the environment's metadata["segment_steps"], else by id and family."""
+    keep_steps: int | None = None
+    """Newest steps, over all environments, that questions are drawn from. Default: by family."""
+    members: int = 3
+    """Networks in the reward ensemble (paper: 3)."""
+    entropy_bonus: float | None = None
+    """Entropy bonus of the policy on top of the learner's own (paper: 0.01 with TRPO). Default: by family."""
+    noise_floor: float = 0.1
+    """Chance that the labeler answers at random, assumed by the likelihood (paper: 0.1)."""
+    reward_learning_rate: float | None = None
+    """Adam's step size for the reward ensemble. Default: by family."""
+    batch: int | None = None
+    """Answers in a minibatch of the reward's fit. Default: by family."""
+    initial_epochs: int | None = None
+    """Passes over the first answers, before training. Default: by family (paper: 200 on Atari)."""
+    fit_updates: int | None = None
+    """Gradient steps of the reward's fit per phase, a fixed budget however many answers there are. Default: by
+    family."""
+    objective: Literal["preference", "target"] = "preference"
+    """What r-hat is fitted to: the answers, or by least squares the true returns of the segments asked about (paper,
+    section 3.3: a labeler who gives numbers)."""
+    overlap: bool = False
+    """Fit the reward on a second thread while the policy learns from that of the phase before (the paper trains the
+    two asynchronously). The same seed still gives the same bytes."""
+    freeze_reward_at: float = 1.0
+    """Share of the phases after which r-hat stays as it is; the labels are asked before."""
+    l2: float | None = None
+    """First weight of the L2 penalty, adapted so that held-out loss stays within 1.1 to 1.5 of training loss; 0 turns
+    it off. Default: by family."""
+    max_answers: int | None = None
+    """Fit to this many newest answers only (paper: 3,000 on Atari). Default: by family, all on MuJoCo."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(PreferenceConfig):
+    """Learn a reward from answers, and a policy from that reward alone (Christiano et al. 2017)."""
+
+    labels: int = 700
+    """Questions asked in all, exactly; a skipped one counts. 0 with `reward_from`."""
+    reward_from: Path | None = None
+    """Pay the finished reward of this run's folder, frozen, and ask nothing: a fresh policy shows what it is worth.
+    {env} and {seed} in it stand for this run's, as folders have them."""
+
+
+@dataclass(frozen=True)
+class CompareConfig(PreferenceConfig):
+    """Learned reward beside true reward: every arm and seed, a table, a figure. Finished runs are not run again."""
+
+    labels: tuple[int, ...] = (700,)
+    """Label budgets, an arm each; the true reward is always an arm too."""
+    seeds: int = 3
+    """Seeds per arm: seed, seed + 1, ..."""
+    jobs: int = 2
+    """Runs at a time; each takes about a core."""
+    out: Path | None = None
+    """Folder of the runs, compare.csv, compare.md and compare.png. Default: runs/compare/ENV."""
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Show people the questions of a run, on a web page, and record what they answer."""
+
+    run: Path
+    """Folder of the run, which may still be training."""
+    host: str = "127.0.0.1"
+    """Address to listen at. Any but this machine's own needs the token that is printed."""
+    port: int = 8321
+    """Port to listen at; 0 for a free one."""
+    allow_host: tuple[str, ...] = ()
+    """Further names by which browsers may call this server."""
+    instruction: str | None = None
+    """What people are told to look for. Default: by task."""
+    camera: str | None = None
+    """Camera of a MuJoCo model, by name or number. Default: the environment's own."""
+
+
+@dataclass(frozen=True)
+class LabelsConfig:
+    """Answers in and out: export RUN, import or merge into a store, stats of a run."""
+
+    action: Literal["export", "import", "merge", "stats"]
+    """export writes files, import and merge add to a store what is not there yet, stats says who answered what."""
+    places: tuple[str, ...]
+    """Run folders, stores (a file or a URL), or folders that export wrote."""
+    out: str | None = None
+    """export: the new folder, or the Minari dataset's id; import and merge: the store, new or old."""
+    format: Literal["parquet", "jsonl", "minari"] = "parquet"
+    """What export writes; minari holds the segments alone."""
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """Film what a run's policy does."""
+
+    run: Path
+    """Folder of the run."""
+    out: Path | None = None
+    """The film: .mp4, .webp or .gif. Default: policy.mp4 in the run's folder."""
+    seconds: float = 8.0
+    """Length, in the robot's own time, unless an episode ends before."""
+    camera: str | None = None
+    """Camera of a MuJoCo model, by name or number. Default: the environment's own."""
+    seed: int = 0
+    """Of the first state."""
+
+
+Config = TypeVar("Config", bound=BaselineConfig)
+
+
+def arm_name(config: BaselineConfig) -> str:
+    """What tables and figures call this run's arm."""
+    return config.arm or (f"{config.labels} labels" if isinstance(config, TrainConfig) else TRUE_REWARD)
+
+
+def folder_name(config: BaselineConfig) -> str:
+    """What a run's folder is called, among those of its environment."""
+    usual = f"labels{config.labels}" if isinstance(config, TrainConfig) else "true-reward"
+    return f"{slug(config.arm) if config.arm else usual}-seed{config.seed}"
+
+
+def slug(name: str) -> str:
+    """The name as a single folder's."""
+    return re.sub(r"[^\w.+=-]+", "-", name).strip("-.") or "-"
+
+
+def to_toml(config: BaselineConfig) -> dict[str, Any]:
+    """The configuration as TOML values; fields that are None, which TOML cannot say, are left out."""
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items() if v is not None}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file.
+
+    Raises:
+        UserError: no such file, or not TOML.
+    """
+    from prefrl.words.errors import UserError
+
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {str(path)!r}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{str(path)!r} is not TOML: {error}.") from error
+
+
+def from_toml(kind: type[Config], path: Path) -> Config:
+    """A configuration of this kind read from a TOML file; keys are the field names.
+
+    Raises:
+        UserError: no such file, not TOML, an unknown key, or a value of the wrong type.
+    """
+    return from_values(kind, read_toml(path), repr(str(path)))
+
+
+def read_run(folder: Path) -> BaselineConfig:
+    """The configuration of a run's folder, a baseline's or one with a learned reward.
+
+    Raises:
+        UserError: as `from_toml`.
+    """
+    path = folder / "config.toml"
+    return from_toml(TrainConfig if "labels" in read_toml(path) else BaselineConfig, path)
+
+
+def from_values(kind: type[Config], values: Mapping[str, Any], source: str) -> Config:
+    """A configuration of this kind from TOML values by field name.
+
+    Args:
+        kind: of the configuration.
+        values: as `tomllib` reads them; nothing is changed.
+        source: who sets them, for the error message.
+
+    Raises:
+        UserError: an unknown key, or a value of the wrong type.
+    """
+    from prefrl.words.errors import UserError
+    from prefrl.words.lookup import did_you_mean
+
+    known = {field.name: str(field.type) for field in fields(kind)}
+    read: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(
+                f"{source} sets {name!r}, which {kind.__name__} does not have."
+                f"{did_you_mean(name, known) or ' It has ' + ', '.join(known) + '.'}"
+            )
+        allowed = {
+            "int": isinstance(value, int) and not isinstance(value, bool),
+            "float": isinstance(value, int | float) and not isinstance(value, bool),
+            "str": isinstance(value, str),
+            "Path": isinstance(value, str),
+            "bool": isinstance(value, bool),
+            "tuple[str, ...]": isinstance(value, list) and all(isinstance(item, str) for item in value),
+            "tuple[int, ...]": isinstance(value, list) and all(type(item) is int for item in value),
+        }
+        if not any(
+            fits and allowed_kind in known[name].split(" | ") for allowed_kind, fits in allowed.items()
+        ) and not (known[name].startswith("Literal") and repr(value) in known[name]):
+            raise UserError(f"{source} sets {name} = {value!r}: it takes {known[name].replace(' | None', '')}.")
+        read[name] = Path(value) if "Path" in known[name] else tuple(value) if isinstance(value, list) else value
+    return kind(**read)

@@ -1,0 +1,1 @@
+"""Many runs: grids, sweeps, comparisons, figures and reports."""

@@ -1,0 +1,215 @@
+"""True return of a policy, and agreement of r-hat with the true reward: the numbers that nobody trains on."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prefrl.experience.recorder import Recorder, mean_true_return
+from prefrl.experience.vector import make_vec_env
+from prefrl.rewards.watch import agreement
+from prefrl.runs.saved import SavedRun
+from prefrl.settings.config import TrainConfig
+from prefrl.settings.values import name_value
+from prefrl.words.errors import UserError
+from prefrl.words.measures import (
+    Probe,
+    Reliability,
+    correlation,
+    dard,
+    epic,
+    rank_correlation,
+)
+
+PROBED = 0.05  # of the steps are moments that `probe` looks at: neighbours say much the same
+SOUGHT = 20  # times as many steps as that takes are taken in search of them
+
+
+def policy_return(
+    act: Callable[[NDArray[Any]], NDArray[Any]], env: gym.Env[Any, Any], episodes: int, seed: int
+) -> NDArray[np.float64]:
+    """True returns (episodes,) of whole episodes of a policy on its own environment.
+
+    Args:
+        act: observations (1, *observation_shape) to actions (1, *action_shape), such as `prefrl.Policy.act`.
+        env: a single environment with its own reward.
+        episodes: how many.
+        seed: of the first reset.
+    """
+    returns = np.zeros(episodes)
+    for episode in range(episodes):
+        observation, _ = env.reset(seed=seed if episode == 0 else None)
+        done = False
+        while not done:
+            observation, reward, terminated, truncated, _ = env.step(act(np.asarray(observation)[None])[0])
+            returns[episode] += float(reward)
+            done = terminated or truncated
+    return returns
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a saved reward model is worth on fresh behaviour of the run's own policy.
+
+    Attributes:
+        measures: by name: those of `agreement`, step_, episode_ and episode_rank_correlation, true_return (mean), epic
+            and dard (NaN where the environment's state cannot be copied). A reward of (s, a), which r-hat is, cannot
+            be the true one with a potential's shaping, so that neither distance forgives it that.
+        reliability: the reliability curve.
+        true: (n,) true reward of each step, in order.
+        learned: (n,) what r-hat pays for it.
+        ends: (e,) step after the last of each finished episode.
+    """
+
+    measures: dict[str, float]
+    reliability: Reliability
+    true: NDArray[np.float64]
+    learned: NDArray[np.float64]
+    ends: NDArray[np.int64]
+
+
+def evaluate_run(
+    run: SavedRun, steps: int = 10_000, pairs: int = 1_000, moments: int = 128, discount: float = 0.99, seed: int = 0
+) -> Evaluation:
+    """Let a run's policy act, and compare what its reward model pays with the true reward.
+
+    Args:
+        run: with a learned reward.
+        steps: of fresh behaviour, in one environment.
+        pairs: of windows drawn from it.
+        moments: transitions that EPIC and DARD are taken over, half the policy's and half of random actions.
+        discount: of EPIC and DARD.
+        seed: of everything.
+
+    Raises:
+        UserError: the run has no reward model or no policy, or the steps are too few for two windows.
+    """
+    for name, value, least in (("steps", steps, 1), ("pairs", pairs, 1), ("moments", moments, 2), ("seed", seed, 0)):
+        if value < least:
+            raise UserError(f"{name}={value} must be at least {least}.")
+    r_hat, policy, config = run.r_hat, run.policy, run.config
+    assert isinstance(config, TrainConfig) and config.segment_steps
+    rng = np.random.default_rng(seed)
+    env_kwargs = name_value(config.env_kwargs or (), "environment argument")
+    recorder = Recorder(
+        make_vec_env(config.env, 1, seed, "gymnasium", env_kwargs, config.fixed_horizon), config.env, seed, steps
+    )
+    observations: Any = recorder.reset()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # the policy draws its actions from torch's own generator
+        for _ in range(steps):
+            observations, *_ = recorder.step(policy.act(observations))
+        probes = probe(run, moments, rng)
+    measures, curve = agreement(r_hat, recorder.pairs(pairs, config.segment_steps, rng), config.noise_floor)
+    *experience, true = recorder.recent(steps)
+    learned = r_hat.reward(*experience).astype(np.float64)
+    episodes = recorder.pop_episodes()
+    recorder.close()
+    lost = steps - len(true)  # of the first episode: a ring of frames keeps a few less
+    ends = np.cumsum([episode.steps for episode in episodes], dtype=np.int64) - lost
+    learned_returns = np.array([part.sum() for part in np.split(learned, ends)[:-1]])
+    true_returns = np.array([episode.true_return for episode in episodes])
+    measures |= {
+        "step_correlation": correlation(learned, true),
+        "episode_correlation": correlation(learned_returns, true_returns),
+        "episode_rank_correlation": rank_correlation(learned_returns, true_returns),
+        "true_return": mean_true_return(episodes),
+        "epic": epic(*probes, discount) if probes else math.nan,
+        "dard": dard(*probes, discount) if probes else math.nan,
+    }
+    return Evaluation(measures, curve, true, learned, ends)
+
+
+def probe(run: SavedRun, moments: int, rng: np.random.Generator, actions: int = 8) -> tuple[Probe, Probe] | None:
+    """The true and the learned reward around moments of the policy's behaviour and as many of random actions'.
+
+    The true reward is asked of the simulator: its state is copied, and other actions are taken from there. None where a
+    copy does not do what the original does, for images, which do not hold the state, and where there are no moments to
+    be had, since every episode ends at once.
+    """
+    if run.r_hat.is_image:
+        return None
+    env, spare = run.make_env(), run.make_env()
+    spare.reset(seed=0)
+    env.action_space.seed(int(rng.integers(2**31)))
+    tried = [env.action_space.sample() for _ in range(actions)]
+    asked: list[tuple[Any, Any, float]] = []  # o, a and R(o, a): for each moment one, then the tried, in three parts
+    for by_policy, enough in ((True, moments // 2), (False, moments)):
+        done = True
+        for _ in range(round(SOUGHT * moments / PROBED)):
+            if len(asked) >= enough * (1 + 3 * actions):
+                break
+            if done:
+                observation, _ = env.reset(seed=int(rng.integers(2**31)))
+            action = run.policy.act(np.asarray(observation)[None])[0] if by_policy else env.action_space.sample()
+            chosen = rng.random() < PROBED
+            here = _state(env) if chosen else None
+            following, reward, terminated, truncated, _ = env.step(action)
+            done = terminated or truncated
+            if chosen and not terminated:
+                there = _state(env)
+                if here is None or there is None:
+                    return None
+                if not _leads_to(here, spare, action, following, float(reward)):
+                    return None
+                asked.append((observation, action, float(reward)))
+                after = []
+                for other in tried:
+                    other_env = _restored(here, spare)
+                    reached, paid, *_ = other_env.step(other)
+                    asked.append((observation, other, float(paid)))
+                    after.append((reached, other, float(other_env.step(other)[1])))
+                at_next = [(following, other, float(_restored(there, spare).step(other)[1])) for other in tried]
+                asked += at_next + after
+            observation = following
+        else:
+            return None
+    env.close()
+    spare.close()
+    observations, taken, true = (np.stack(part) for part in zip(*asked, strict=True))
+    return _probe(true, actions), _probe(run.r_hat.reward(observations, taken).astype(np.float64), actions)
+
+
+def _probe(rewards: NDArray[np.float64], actions: int) -> Probe:
+    table = rewards.reshape(-1, 1 + 3 * actions)
+    return Probe(table[:, 0], *np.split(table[:, 1:], 3, axis=1))
+
+
+def _leads_to(state: Any, spare: gym.Env[Any, Any], action: Any, observation: Any, reward: float) -> bool:
+    """Whether an environment restored to this state does what the original did."""
+    try:
+        seen, paid, *_ = _restored(state, spare).step(action)
+    except Exception:  # a copy that is not whole
+        return False
+    return np.allclose(seen, observation, rtol=1e-3, atol=1e-4) and math.isclose(
+        paid, reward, rel_tol=1e-3, abs_tol=1e-4
+    )
+
+
+def _state(env: gym.Env[Any, Any]) -> Any:
+    """What `_restored` brings an environment back to; None where there is no such thing."""
+    inner: Any = env.unwrapped
+    if hasattr(inner, "set_state") and hasattr(inner, "data"):  # MuJoCo, whose classes copy as new
+        return inner.data.qpos.copy(), inner.data.qvel.copy()
+    try:
+        return copy.deepcopy(env)
+    except Exception:  # whatever a class that cannot be copied raises
+        return None
+
+
+def _restored(state: Any, spare: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """An environment in this state, which may be stepped: a copy, or the spare one."""
+    if not isinstance(state, tuple):
+        return copy.deepcopy(state)
+    spare.reset()
+    inner: Any = spare.unwrapped
+    inner.set_state(*state)
+    return spare
