@@ -19,7 +19,7 @@ from prefrl.experience.clips import watcher
 from prefrl.experience.recorder import SAMPLE, Episode, Recorder, mean_steps, mean_true_return
 from prefrl.experience.vector import make_vec_env
 from prefrl.policies.on_policy import Learner, plan
-from prefrl.policies.paid import LearnedReward
+from prefrl.rewards.paid import LearnedReward
 from prefrl.queries.exchange import inherit
 from prefrl.queries.labelers import answers_of, make_labeler
 from prefrl.queries.patient_store import PatientStore

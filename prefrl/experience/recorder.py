@@ -7,7 +7,7 @@ oracle and evaluation read it here, and nothing above the recorder does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -96,12 +96,50 @@ class Recorder(VecEnvWrapper):
         """Environment steps taken since the start, over all environments."""
         return self._rows * self.num_envs
 
+    def reborn(self, venv: VecEnv, watch: Callable[[], NDArray[Any]] | None = None) -> None:
+        """Go on in these environments, the same made anew; episodes that run end here, as a time limit would end them.
+
+        The next call is `reset`.
+        """
+        self.venv.close()
+        self.venv, self.watch = venv, watch
+
+    def state(self) -> dict[str, Any]:
+        """What was experienced: the ring, and how far each environment's episodes have come."""
+        return {
+            "ring": None if self._observations is None else self._observations.state(),
+            "is_stacks": isinstance(self._observations, FrameRing),
+            "actions": self._actions,
+            "rewards": self._rewards,
+            "episode": self._episode,
+            "offset": self._offset,
+            "terminated": self._terminated,
+            "scenes": _as_bytes(self._scenes),
+            "rows": self._rows,
+            "now_episode": self._now_episode,
+            "ends_early": self.ends_early,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Hold what `state` returned; the next call is `reset`."""
+        shape = self._last_observations.shape[1:]
+        if state["ring"] is not None:
+            kind = FrameRing if state["is_stacks"] else ArrayRing
+            self._observations = kind(self.capacity, self.num_envs, shape, self._last_observations.dtype)
+            self._observations.restore(state["ring"])
+        self._actions[:], self._rewards[:] = state["actions"], state["rewards"]
+        self._episode[:], self._offset[:] = state["episode"], state["offset"]
+        self._terminated[:], self._now_episode[:] = state["terminated"], state["now_episode"]
+        self._scenes, self._rows, self.ends_early = _as_objects(state["scenes"]), state["rows"], state["ends_early"]
+        self._game_began[:] = self.steps
+
     def reset(self) -> NDArray[Any]:
         """Begin a new episode everywhere."""
         observations = self.venv.reset()
         assert isinstance(observations, np.ndarray)
         self._begin_episodes(np.ones(self.num_envs, bool))
         self._last_observations = observations.copy()
+        self._game_began[:] = self.steps
         if self.watch is not None:
             self._last_scene = self.watch()
         return observations
@@ -256,6 +294,22 @@ class Recorder(VecEnvWrapper):
                 length[: len(ends)][ends & (length[: len(ends)] == 0)] = short
         starts = np.flatnonzero(length)
         return starts + (self._rows - len(rows)) * self.num_envs, length.reshape(-1)[starts]
+
+
+def _as_bytes(scenes: NDArray[Any] | None) -> Any:
+    """Scenes as a checkpoint can hold them: pictures, which are JPEG files of any length, as a list of them."""
+    if scenes is None or scenes.dtype != object:
+        return scenes
+    return {"shape": scenes.shape, "files": [file or b"" for file in scenes.ravel().tolist()]}
+
+
+def _as_objects(kept: Any) -> NDArray[Any] | None:
+    """What `_as_bytes` was given."""
+    if not isinstance(kept, Mapping):
+        return kept  # type: ignore[no-any-return]
+    scenes = np.zeros(len(kept["files"]), object)
+    scenes[:] = [file or 0 for file in kept["files"]]
+    return scenes.reshape(kept["shape"])
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,10 @@ class Ongoing(VecEnvWrapper):
             self._at = self.venv.reset()
         return self._at
 
+    def begin_anew(self) -> None:
+        """Let the next reset begin new episodes."""
+        self._at = None
+
     def step_wait(self) -> VecEnvStepReturn:
         """Take the step."""
         self._at, rewards, dones, infos = self.venv.step_wait()
@@ -164,7 +168,8 @@ class Learner:
     ) -> None:
         check_settings(name, settings)
         self.name, self.progress, self.due = name, 0.0, due
-        self.env: VecEnv = Ongoing(env)
+        self._ongoing = Ongoing(env)
+        self.env: VecEnv = self._ongoing
         self.normaliser = None
         if not is_image(env.observation_space):
             self.normaliser = VecNormalize(self.env, norm_reward=False, clip_obs=CLIP_OBSERVATIONS)
@@ -251,6 +256,33 @@ class Learner:
         }
         values.clear()
         return measures
+
+    def begin_anew(self) -> None:
+        """Begin new episodes everywhere at the next step: the environments are others now."""
+        self._ongoing.begin_anew()
+        self.model._last_obs = None
+
+    def state(self) -> dict[str, Any]:
+        """The networks, their optimisers, the observations' running statistics, and the counters of updates and steps."""
+        rms = None if self.normaliser is None else self.normaliser.obs_rms
+        assert rms is None or isinstance(rms, RunningMeanStd)
+        return {
+            "parameters": self.model.get_parameters(),
+            "observations": None if rms is None else {"mean": rms.mean, "var": rms.var, "count": rms.count},
+            "steps": self.model.num_timesteps,
+            "updates": getattr(self.model, "_n_updates", None),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.model.set_parameters(state["parameters"], device=self.model.device)
+        if self.normaliser is not None:
+            rms, seen = self.normaliser.obs_rms, state["observations"]
+            assert isinstance(rms, RunningMeanStd)
+            rms.mean, rms.var, rms.count = seen["mean"], seen["var"], seen["count"]
+        self.model.num_timesteps = state["steps"]
+        if state["updates"] is not None:
+            self.model._n_updates = state["updates"]
 
     def save(self, path: Path) -> None:
         """Write the policy's weights and its observation normalisation as safetensors."""

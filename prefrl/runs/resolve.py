@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, overload
 
 import gymnasium as gym
 import torch
@@ -23,19 +23,23 @@ from prefrl.queries.strategies import find_strategy
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.settings import presets
 from prefrl.settings.config import BaselineConfig, TrainConfig, folder_name, slug
+from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.settings.values import as_toml, name_value
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import lookup
 from prefrl.words.schedules import SCHEDULES, label_counts
 from prefrl.words.spaces import encoded_size, is_image, same_inputs
 
-C = TypeVar("C", bound=BaselineConfig)
 MOST_PICTURES = 20_000  # kept for people, some 5 kB each
 MOST_SEED = 2**31 - 1  # EnvPool's; numpy's own generator, which stable-baselines3 seeds, would take twice as much
 FOR_PEOPLE = ("patience", "keep_up", "slowdown", "oracle_after")
 
 
-def resolve(config: C) -> C:
+@overload
+def resolve(config: TrainConfig) -> ResolvedTrain: ...
+@overload
+def resolve(config: BaselineConfig) -> Resolved: ...
+def resolve(config: BaselineConfig) -> Resolved:
     """The configuration with no field left open, or one sentence about the first thing wrong with it.
 
     Raises:
@@ -66,7 +70,9 @@ def resolve(config: C) -> C:
         **by_family,
         "n_envs": n_envs,
         "env_kwargs": env.kwargs,
+        "kwargs": name_value(env.kwargs, "environment argument"),
         "set": tuple(f"{name}={as_toml(value)}" for name, value in settings.items()),
+        "settings": settings,
         "explore_steps": _explore_steps(config, n_envs, segment_steps),
         "clip_reward": env.clip_reward if config.clip_reward is None else config.clip_reward,
         "device": fastest if config.device == "auto" else config.device,
@@ -85,7 +91,8 @@ def resolve(config: C) -> C:
         if config.labeler == "human":
             known |= _for_people(config, env, keep_steps)
     _check_folder(known["out"])
-    return replace(config, **known)
+    kind = ResolvedTrain if isinstance(config, TrainConfig) else Resolved
+    return kind(**{field.name: getattr(config, field.name) for field in fields(config)} | known)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -222,7 +222,9 @@ def slug(name: str) -> str:
 
 def to_toml(config: BaselineConfig) -> dict[str, Any]:
     """The configuration as TOML values; fields that are None, which TOML cannot say, are left out."""
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+    kind = TrainConfig if isinstance(config, TrainConfig) else BaselineConfig  # what was resolved is said by the same keys
+    values = {field.name: getattr(config, field.name) for field in fields(kind)}
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items() if v is not None}
 
 
