@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.experience.recorder import SAMPLE, Recorder, mean_true_return
-from prefrl.experience.vector import make_vec_env
+from prefrl.experience.task import Task
 from prefrl.policies.on_policy import Learner, plan
 from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import Progress, RunLog
@@ -77,9 +77,7 @@ def run_baseline(config: BaselineConfig, quiet: bool = False) -> Path:
     assert cfg.n_envs and cfg.reward_std and cfg.explore_steps is not None
     for_small_networks()
     with RunLog(cfg) as log, Progress(log.folder.name, cfg.steps, quiet) as progress:
-        env_kwargs = name_value(cfg.env_kwargs or (), "environment argument")
-        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs, cfg.fixed_horizon)
-        env = Recorder(venv, cfg.env, cfg.seed, cfg.reward_window)
+        env = Recorder(Task.of(cfg).make_vec(cfg.n_envs, cfg.seed), cfg.env, cfg.seed, cfg.reward_window)
         paid = ScaledTrueReward(env, cfg.reward_std, bool(cfg.clip_reward))
         learner = Learner(cfg.learner, paid, name_value(cfg.set, "learner setting"), cfg.seed, cfg.device)
         phases = plan((cfg.steps - cfg.explore_steps) // cfg.n_envs, learner.rollout_steps, cfg.phases)

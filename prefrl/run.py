@@ -17,7 +17,7 @@ import torch
 
 from prefrl.experience.clips import watcher
 from prefrl.experience.recorder import SAMPLE, Episode, Recorder, mean_steps, mean_true_return
-from prefrl.experience.vector import make_vec_env
+from prefrl.experience.task import Task
 from prefrl.policies.on_policy import Learner, plan
 from prefrl.policies.paid import LearnedReward
 from prefrl.queries.exchange import inherit
@@ -64,9 +64,8 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
         Progress(log.folder.name, cfg.steps, quiet) as progress,
         ThreadPoolExecutor(1, initializer=for_small_networks) as beside,
     ):
-        env_kwargs = name_value(cfg.env_kwargs or (), "environment argument")
         shown = {"render_mode": "rgb_array"} if cfg.labeler == "human" and cfg.backend == "gymnasium" else {}
-        venv = make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, env_kwargs, cfg.fixed_horizon, **shown)
+        venv = Task.of(cfg).make_vec(cfg.n_envs, cfg.seed, **shown)
         env = Recorder(venv, cfg.env, cfg.seed, cfg.keep_steps, watcher(venv) if shown else None)
         first_weights = torch.Generator().manual_seed(cfg.seed)
         r_hat = RewardEnsemble(

@@ -13,7 +13,8 @@ import gymnasium as gym
 import torch
 
 from prefrl.experience.clips import how_shown
-from prefrl.experience.environments import find_spec, make_env
+from prefrl.experience.environments import find_spec
+from prefrl.experience.task import Task
 from prefrl.policies.on_policy import check_settings, learner_class
 from prefrl.queries.exchange import inherit
 from prefrl.queries.labelers import LABELERS, find_factory
@@ -122,7 +123,7 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
     if kwargs is None:
         is_gymnasium_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
         kwargs = presets.ENV_KWARGS.get(spec.name, ()) if is_gymnasium_mujoco else ()
-    env = make_env(config.env, name_value(kwargs, "environment argument"), config.fixed_horizon)
+    env = Task.of(replace(config, env_kwargs=kwargs)).make()
     encoded_size(env.observation_space)
     image = is_image(env.observation_space)
     preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image)]
@@ -142,7 +143,7 @@ def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> 
     Raises:
         UserError: this environment, or this backend, has nothing to show to people.
     """
-    shown = how_shown(config.env, name_value(env.kwargs, "environment argument"))
+    shown = how_shown(Task.of(replace(config, env_kwargs=env.kwargs)))
     if shown == "frames":  # they are there, whatever steps the environment
         return {}
     if config.backend == "envpool":

@@ -183,6 +183,8 @@ class LabelsConfig:
     """export: the new folder, or the Minari dataset's id; import and merge: the store, new or old."""
     format: Literal["parquet", "jsonl", "minari"] = "parquet"
     """What export writes; minari holds the segments alone."""
+    env_kwargs: tuple[str, ...] | None = None
+    """minari: arguments of the environment, as name=value, of a store without a run. Default: as the run had them."""
 
 
 @dataclass(frozen=True)
