@@ -1,12 +1,12 @@
-"""Do two versions of the code make the same runs, byte for byte?
+"""Whether two versions of the code make the same runs, byte for byte.
 
     python -m benchmarks.same_bytes record before      # in a checkout of the one
     python -m benchmarks.same_bytes record after       # in a checkout of the other
     python -m benchmarks.same_bytes compare before after
 
-A change that only moves code must leave `metrics.csv`, `reward.safetensors` and `policy.safetensors` of every kind of run
-as they were. Each kind is one short run by the command line; a person is a program that answers each question by the true
-rewards, in the order asked.
+A change that only moves code must leave `metrics.csv`, `reward.safetensors` and `policy.safetensors` of every kind of
+run as they were. Each kind is one short run by the command line; a person is a program that answers each question by
+the true rewards, in the order asked.
 """
 
 from __future__ import annotations

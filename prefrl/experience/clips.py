@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from prefrl.experience.environments import make_env
+from prefrl.experience.task import Task
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Segment
 from prefrl.words.spaces import is_image
@@ -33,14 +33,14 @@ FILMS = (".mp4", ".webp", ".gif")
 CLIP_S = 1.5  # a clip lasts as long as the paper's, whatever its steps
 
 
-def how_shown(env_id: str, env_kwargs: dict[str, Any]) -> Literal["frames", "joints", "pictures"]:
+def how_shown(task: Task) -> Literal["frames", "joints", "pictures"]:
     """What people are shown of this environment: frames that it observes, joints drawn later, or pictures kept.
 
     Raises:
         UserError: there is no picture of it to show them.
     """
     without_screen()
-    env = make_env(env_id, env_kwargs)
+    env, env_id = task.make(), task.env_id
     modes = env.metadata.get("render_modes") or []
     seen = is_image(env.observation_space)
     env.close()
@@ -51,7 +51,7 @@ def how_shown(env_id: str, env_kwargs: dict[str, Any]) -> Literal["frames", "joi
             f"{env_id} cannot be drawn (render modes: {', '.join(modes) or 'none'}), and people compare only what they "
             f"can see: give it the mode 'rgb_array', or use --labeler oracle."
         )
-    env = make_env(env_id, env_kwargs, render_mode="rgb_array")
+    env = task.make(render_mode="rgb_array")
     try:
         env.reset(seed=0)
         if has_joints(env):  # they are drawn later, elsewhere
@@ -100,9 +100,9 @@ def jpeg(picture: Any) -> bytes:
     return file.getvalue()
 
 
-def frame_rate(env_id: str, steps: int) -> int:
+def frame_rate(task: Task, steps: int) -> int:
     """Frames a second at which a segment is shown: the environment's `metadata["clip_fps"]`, or 1.5 seconds in all."""
-    env = make_env(env_id, {})
+    env = task.make()
     told = env.metadata.get("clip_fps")
     env.close()
     return int(told or min(60, max(4, round(steps / CLIP_S))))
@@ -112,16 +112,15 @@ class Artist:
     """Draws the segments of one task. It owns a simulation, so one thread uses it.
 
     Args:
-        env_id: the task.
-        env_kwargs: arguments of the environment.
+        task: the environment as the run had it.
         camera: of a MuJoCo model, by name or number; None for the environment's own.
 
     Raises:
         UserError: the environment cannot be made to draw.
     """
 
-    def __init__(self, env_id: str, env_kwargs: dict[str, Any] | None = None, camera: str | None = None) -> None:
-        self.env_id, self.kwargs, self.camera = env_id, env_kwargs or {}, camera
+    def __init__(self, task: Task, camera: str | None = None) -> None:
+        self.task, self.camera = task, camera
         self._env: gym.Env[Any, Any] | None = None
 
     def frames(self, segment: Segment) -> Frames:
@@ -144,7 +143,7 @@ class Artist:
         Raises:
             UserError: nothing can be drawn here.
         """
-        if how_shown(self.env_id, self.kwargs) != "frames":
+        if how_shown(self.task) != "frames":
             self.stage()
 
     def close(self) -> None:
@@ -161,8 +160,8 @@ class Artist:
             poses = env.unwrapped.poses(segment.observations.astype(np.float64))
         else:
             raise UserError(
-                f"segments of {self.env_id} that were recorded for an oracle cannot be drawn: nothing was kept to draw "
-                f"them from; train with --labeler human."
+                f"segments of {self.task.env_id} that were recorded for an oracle cannot be drawn: nothing was kept to "
+                f"draw them from; train with --labeler human."
             )
         still = np.zeros(env.unwrapped.model.nv)  # type: ignore[attr-defined]
         pictures = []
@@ -180,29 +179,28 @@ class Artist:
             if self.camera is not None:
                 number = self.camera.lstrip("-").isdigit()
                 joints = {"camera_id": int(self.camera)} if number else {"camera_name": self.camera}
-            env = make_env(self.env_id, self.kwargs, render_mode="rgb_array")
+            env = self.task.make(render_mode="rgb_array")
             if has_joints(env):
                 env.close()
-                env = make_env(
-                    self.env_id, {**self.kwargs, "width": WIDTH, "height": HEIGHT, **joints}, render_mode="rgb_array"
-                )
+                env = self.task.make(render_mode="rgb_array", width=WIDTH, height=HEIGHT, **joints)
                 model: Any = env.unwrapped.model  # type: ignore[attr-defined]
                 model.vis.quality.shadowsize = 0
                 cameras = {text for i in range(model.ncam) for text in (model.camera(i).name, str(i))}
                 if self.camera is not None and self.camera not in cameras | {"-1"}:
                     known = ", ".join(sorted(cameras)) or "none"
                     raise UserError(
-                        f"{self.env_id} has no camera {self.camera!r}: its cameras are {known}, and -1 for a free one."
+                        f"{self.task.env_id} has no camera {self.camera!r}: its cameras are {known}, and -1 for a free "
+                        f"one."
                     )
             elif joints:
-                raise UserError(f"{self.env_id} has no cameras to choose from: leave --camera out.")
+                raise UserError(f"{self.task.env_id} has no cameras to choose from: leave --camera out.")
             try:
                 env.reset(seed=0)
                 env.render()
             except Exception as error:
                 said = " ".join(f"{type(error).__name__}: {error}".split())
                 raise UserError(
-                    f"{self.env_id} cannot be drawn here ({said:.200}): install OSMesa (Debian: apt install "
+                    f"{self.task.env_id} cannot be drawn here ({said:.200}): install OSMesa (Debian: apt install "
                     f"libosmesa6), or label on a machine with a screen."
                 ) from error
             self._env = env

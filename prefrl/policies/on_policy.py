@@ -10,7 +10,7 @@ import inspect
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from prefrl.settings.resolved import Resolved
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import did_you_mean, lookup
 from prefrl.words.spaces import is_image
@@ -58,6 +59,10 @@ class Ongoing(VecEnvWrapper):
     def begin_anew(self) -> None:
         """Let the next reset begin new episodes."""
         self._at = None
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Nothing: whoever made the environments has seeded them, and stable-baselines3 would do it anew."""
+        return [None] * self.num_envs
 
     def step_wait(self) -> VecEnvStepReturn:
         """Take the step."""
@@ -263,7 +268,7 @@ class Learner:
         self.model._last_obs = None
 
     def state(self) -> dict[str, Any]:
-        """The networks, their optimisers, the observations' running statistics, and the counters of updates and steps."""
+        """Networks, their optimisers, the running statistics of observations, and the counts of updates and steps."""
         rms = None if self.normaliser is None else self.normaliser.obs_rms
         assert rms is None or isinstance(rms, RunningMeanStd)
         return {
@@ -299,6 +304,11 @@ class Learner:
         acting = {k: v for k, v in self.model.policy_kwargs.items() if not k.startswith("optimizer_")}
         about = {"policy": self.policy_name, "policy_kwargs": acting}
         save_file(tensors, path, {"prefrl": json.dumps(about, default=repr)})
+
+
+def make_policy(config: Resolved, paid: VecEnv, due: Callable[[], NDArray[np.float32]] | None) -> Learner:
+    """The learner that a run's configuration asks for, on environments that pay what it is to maximise."""
+    return Learner(config.learner, paid, config.settings, config.seed, config.device, config.entropy_bonus, due)
 
 
 class Policy:

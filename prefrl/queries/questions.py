@@ -15,9 +15,11 @@ from prefrl.queries.labelers import answers_of, make_labeler
 from prefrl.queries.patient_store import PatientStore
 from prefrl.queries.store import Store
 from prefrl.queries.strategies import find_strategy, select, uniform
-from prefrl.rewards.models import LearnedModel
-from prefrl.settings.resolved import ResolvedTrain
+from prefrl.rewards.models import LearnedModel, Model
+from prefrl.settings.resolved import Resolved, ResolvedTrain
+from prefrl.words.lookup import lookup
 from prefrl.words.preference import Preference, Query
+from prefrl.words.schedules import SCHEDULES, label_counts
 
 
 class Questions:
@@ -25,18 +27,21 @@ class Questions:
 
     Args:
         config: of the run.
+        model: fitted to the answers; its doubts choose the questions.
         folder: of the run, where its store is unless the configuration names another.
         rng: draws candidates.
         quiet: tell nobody where to answer.
     """
 
-    def __init__(self, config: ResolvedTrain, folder: Path, rng: np.random.Generator, quiet: bool) -> None:
-        self.config, self.rng = config, rng
+    def __init__(
+        self, config: ResolvedTrain, model: LearnedModel, folder: Path, rng: np.random.Generator, quiet: bool
+    ) -> None:
+        self.config, self.model, self.rng = config, model, rng
         self.store = PatientStore(config.store) if config.store else Store(folder / "labels.sqlite")
         inherit(self.store, config.labels_from, config.env, config.segment_steps)
         self.inherited = self.store.answers()[0]
-        self.watched = config.labeler == "human"  # people like to see the policy that they teach
-        if self.watched and not quiet:
+        self.are_watched = config.labeler == "human"  # people like to see the policy that they teach
+        if self.are_watched and not quiet:
             print(f"people answer at `prefrl label {folder}`", file=sys.stderr)
         self.labeler: Any = make_labeler(
             config.labeler,
@@ -51,10 +56,10 @@ class Questions:
         self.strategy = find_strategy(config.strategy)
         self.asked, self.answered, self.seconds = 0, 0, 0.0
 
-    def ask(self, env: Recorder, model: LearnedModel, count: int) -> list[Query]:
+    def ask(self, env: Recorder, count: int) -> list[Query]:
         """So many pairs, those most worth asking of all candidates; of an unfitted r-hat, any."""
         candidates = env.pairs(count * self.config.candidates, self.config.segment_steps, self.rng)
-        queries = select(self.strategy if model.fitted else uniform, model.r_hat, candidates, count).queries()
+        queries = select(self.strategy if self.model.fitted else uniform, self.model.r_hat, candidates, count).queries()
         self.store.ask(queries, self.config.second_opinions)
         self.asked += len(queries)
         return queries
@@ -89,3 +94,22 @@ class Questions:
     def close(self) -> None:
         """Close the store."""
         self.store.close()
+
+
+def make_questions(
+    config: Resolved, model: Model, folder: Path, rng: np.random.Generator, quiet: bool
+) -> Questions | None:
+    """The questions that a run's configuration asks for; None where the reward is not learned."""
+    if isinstance(config, ResolvedTrain) and isinstance(model, LearnedModel):
+        return Questions(config, model, folder, rng, quiet)
+    return None
+
+
+def labels_of(config: Resolved, phases: int) -> tuple[list[int], int]:
+    """How many labels are asked as each phase begins, and in how many phases the reward learns."""
+    if not isinstance(config, ResolvedTrain):
+        return [0] * phases, phases
+    live = 0 if config.reward_from else max(1, round(config.freeze_reward_at * phases))
+    schedule = lookup("schedule", config.schedule, SCHEDULES)
+    labels = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
+    return labels + [0] * (phases - live), live

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from prefrl.words.preference import Preference
 from prefrl.words.process import for_small_networks
 
 
+@runtime_checkable
 class Model(Protocol):
     """Something that pays a policy, and may be learned from answers."""
 
@@ -38,8 +39,8 @@ class Model(Protocol):
     def due(self) -> Callable[[], NDArray[np.float32]] | None:
         """Rewards (steps, n_envs) of the rollout just collected, where `paid` pays none as it steps; else None."""
 
-    def begin(self) -> None:
-        """Look at the untrained policy's steps, which have just been taken."""
+    def begin(self, given: Sequence[Preference]) -> None:
+        """Take in the answers that were there before, and look at the untrained policy's steps, just taken."""
 
     def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> int:
         """Learn from these answers from now on, and no longer from those; how many of those there were."""
@@ -106,11 +107,13 @@ class LearnedModel:
         self._beside = ThreadPoolExecutor(1, initializer=for_small_networks)
         self._fitting: Future[FitReport] | None = None
 
-    def begin(self) -> None:
-        """Compare later behaviour with the untrained policy's."""
-        self._watch = Watch(
-            self.r_hat, self.env, self.config.segment_steps, self.config.noise_floor, self._watch_rng
-        )
+    def begin(self, given: Sequence[Preference]) -> None:
+        """Take in the answers that were there before; later behaviour is compared with the steps just taken."""
+        self._fit.add(given)
+        self._watch = self._watched()
+
+    def _watched(self) -> Watch:
+        return Watch(self.r_hat, self.env, self.config.segment_steps, self.config.noise_floor, self._watch_rng)
 
     def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> int:
         """Learn from these answers from now on, and no longer from those; how many of those there were."""
@@ -176,7 +179,7 @@ class LearnedModel:
         """Go on from what `state` returned."""
         self._fit.restore(state["fit"])
         self.r_hat.restore(state["fit"]["r_hat"])
-        self.begin()
+        self._watch = self._watched()
         self._watch.restore(state["watch"])
         self.fitted, self._seen = state["fitted"], state["seen"]
 
@@ -195,7 +198,7 @@ class TrueReward:
         self.config, self.env = config, env
         self.paid = ScaledTrueReward(env, config.reward_std, config.clip_reward)
 
-    def begin(self) -> None:
+    def begin(self, given: Sequence[Preference]) -> None:
         """Nothing: the scale is taken anew before every phase."""
 
     def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> int:
@@ -227,9 +230,7 @@ class TrueReward:
         """Nothing to go on from."""
 
 
-def make_model(
-    config: Resolved, env: Recorder, fit_rng: np.random.Generator, watch_rng: np.random.Generator
-) -> Model:
+def make_model(config: Resolved, env: Recorder, fit_rng: np.random.Generator, watch_rng: np.random.Generator) -> Model:
     """The model that a run's configuration asks for."""
     if isinstance(config, ResolvedTrain):
         return LearnedModel(config, env, fit_rng, watch_rng)

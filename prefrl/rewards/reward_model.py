@@ -178,7 +178,7 @@ class RewardEnsemble(nn.Module):
         self.average_std.copy_(_deviation(self._average(rewards)))
 
     def state(self) -> dict[str, Any]:
-        """Weights, normalisation and what they go on from: the running statistics of the inputs, and dropout's draws."""
+        """Weights, normalisation, the running statistics that it goes on from, and the generators of dropout."""
         seen = self._experience
         return {
             "weights": dict(self.state_dict()),

@@ -18,8 +18,12 @@ class Resolved(BaselineConfig):
     """A run of either arm.
 
     Attributes:
-        kwargs: arguments of the environment, `env_kwargs` read once.
         settings: of the learner, `set` read once.
+        keep_steps: newest steps of experience that are kept, over all environments.
+        entropy_bonus: of the policy, on top of the learner's own.
+        is_drawn: whether people are shown clips that are drawn from what the environments show as they step.
+        ten_episodes: environment steps in which ten of the longest episodes pass in every environment.
+        checkpoint_every: environment steps between two checkpoints, at least; 0 for none.
     """
 
     env_kwargs: tuple[str, ...] = ()
@@ -28,8 +32,12 @@ class Resolved(BaselineConfig):
     reward_std: float = 1.0
     clip_reward: bool = False
     out: Path = Path()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    keep_steps: int = 0
+    entropy_bonus: float = 0.0
+    is_drawn: bool = False
+    ten_episodes: int = 0
+    checkpoint_every: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -14,11 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from prefrl.experience.recorder import Recorder, mean_true_return
-from prefrl.experience.vector import make_vec_env
 from prefrl.rewards.watch import agreement
 from prefrl.runs.saved import SavedRun
 from prefrl.settings.config import TrainConfig
-from prefrl.settings.values import name_value
 from prefrl.words.errors import UserError
 from prefrl.words.measures import (
     Probe,
@@ -98,10 +96,7 @@ def evaluate_run(
     r_hat, policy, config = run.r_hat, run.policy, run.config
     assert isinstance(config, TrainConfig) and config.segment_steps
     rng = np.random.default_rng(seed)
-    env_kwargs = name_value(config.env_kwargs or (), "environment argument")
-    recorder = Recorder(
-        make_vec_env(config.env, 1, seed, "gymnasium", env_kwargs, config.fixed_horizon), config.env, seed, steps
-    )
+    recorder = Recorder(replace(run.task, backend="gymnasium").make_vec(1, seed), config.env, seed, steps)
     observations: Any = recorder.reset()
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # the policy draws its actions from torch's own generator

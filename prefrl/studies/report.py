@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from prefrl.runs.saved import SavedRun, load_run
 from prefrl.settings.config import TrainConfig, arm_name, to_toml
-from prefrl.settings.values import name_value
 from prefrl.studies.compare import Outcome, find_runs, panels, read_outcomes, results
 from prefrl.studies.evaluate import Evaluation, evaluate_run
 from prefrl.studies.plots import AXIS, GRID, INK, MUTED, PALETTE, curves_figure
@@ -229,12 +228,12 @@ def _clip_maker(run: SavedRun) -> Callable[[Segment], str]:
         clips: Any = import_module("prefrl.experience.clips")
     except ImportError:  # lines of reward alone
         return lambda segment: ""
-    artist = clips.Artist(run.config.env, name_value(run.config.env_kwargs or (), "environment argument"))
+    artist = clips.Artist(run.task)
 
     def draw(segment: Segment) -> str:
         with suppress(UserError):
             frames = artist.frames(segment)[:, ::2, ::2]
-            data = clips.film(frames, clips.frame_rate(run.config.env, len(segment)), ".webp")
+            data = clips.film(frames, clips.frame_rate(run.task, len(segment)), ".webp")
             return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
         return ""
 

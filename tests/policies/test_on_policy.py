@@ -20,6 +20,7 @@ from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import make_vec_env
 from prefrl.policies.on_policy import LEARNERS, Learner, Policy, check_settings, learner_class, plan
 from prefrl.settings import presets
+from prefrl.settings.values import name_value
 from prefrl.words.errors import UserError
 from prefrl.words.spaces import SMALLEST_IMAGE
 
@@ -430,7 +431,7 @@ def test_segments_last_as_long_as_in_the_paper() -> None:
         assert 15 <= steps <= 60, name
         assert any(spec.name == name for spec in gym.registry.values()), name
     for name in presets.ENV_KWARGS:
-        gym.make(f"{name}-v5", **presets.name_value(presets.ENV_KWARGS[name], "environment argument")).close()
+        gym.make(f"{name}-v5", **name_value(presets.ENV_KWARGS[name], "environment argument")).close()
 
 
 @pytest.mark.parametrize(
@@ -450,7 +451,7 @@ def test_segments_last_as_long_as_in_the_paper() -> None:
     ],
 )
 def test_names_and_values(text: str, expected: Any) -> None:
-    parsed = presets.name_value((text,), "learner setting")
+    parsed = name_value((text,), "learner setting")
     assert parsed == {"a": expected}
     assert type(parsed["a"]) is type(expected)
 
@@ -458,5 +459,5 @@ def test_names_and_values(text: str, expected: Any) -> None:
 @pytest.mark.parametrize("text", ["a", "=1", "", "a=1\nb=2"])
 def test_what_is_no_name_and_value_is_one_sentence(text: str) -> None:
     with pytest.raises(UserError) as error:
-        presets.name_value((text,), "learner setting")
+        name_value((text,), "learner setting")
     assert "learner setting" in sentence(error.value)
