@@ -9,7 +9,7 @@ from helpers import CounterEnv, sentence, vector_of
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from prefrl.experience.vector import GymnasiumVecEnv, first_limits, make_vec_env
+from prefrl.experience.vector import CUT_SHORT, GymnasiumVecEnv, first_limits, make_vec_env
 from prefrl.words.errors import UserError
 
 pytest.importorskip("envpool", reason="the extra prefrl[fast] is not installed")
@@ -133,7 +133,7 @@ def test_a_finished_episode_is_reset_within_the_step(env_id: str, backend: str) 
         assert dones.tolist() == [step >= first and (step - first) % 6 == 0 for first in (2, 4, 6)]
         for i, info in enumerate(infos):
             assert ("terminal_observation" in info) == dones[i]
-            assert ("cut_short" in info) == ((i, step) in ((0, 2), (1, 4)))
+            assert (CUT_SHORT in info) == ((i, step) in ((0, 2), (1, 4)))
             if dones[i]:
                 assert info["TimeLimit.truncated"] is True
                 last = info["terminal_observation"]
@@ -166,7 +166,7 @@ def test_environments_with_a_horizon_do_not_march_in_step(env_id: str, horizon: 
         for i in np.flatnonzero(dones):
             ends[i].append(step)
             assert infos[i]["TimeLimit.truncated"]
-            assert ("cut_short" in infos[i]) == (step < horizon)
+            assert (CUT_SHORT in infos[i]) == (step < horizon)
     quarter = horizon // 4
     assert ends == [[quarter * (i + 1), quarter * (i + 1) + horizon] for i in range(4)]
 
@@ -178,7 +178,7 @@ def test_only_a_first_episode_is_cut_short(backend: str) -> None:
     rng = np.random.default_rng(0)
     for _ in range(400):
         infos = env.step(random_actions(env, rng))[3]
-        assert not any("cut_short" in info for info in infos)
+        assert not any(CUT_SHORT in info for info in infos)
     env.close()
 
 
