@@ -51,15 +51,14 @@ def picture(drawn: Any) -> Frames:
 def readable(observations: Frames) -> Frames:
     """The newest picture of each observation (T, h, w, c) or (T, c, h, w), enlarged, (T, h, w, 3).
 
-    Channels are those of one grey or coloured picture, of one with an opacity, which is the same everywhere, or of a
+    Channels are those of one grey or coloured picture, of one with an opacity, which is whole everywhere, or of a
     stack of grey or coloured ones.
     """
     if channels_first(observations.shape[1:]) == observations.shape[1:]:
         observations = observations.transpose(0, 2, 3, 1)
-    channels = observations.shape[-1]
-    if channels == 4 and (observations[..., 3] == observations[0, 0, 0, 3]).all():
+    if observations.shape[-1] == 4 and (observations[..., 3] == 255).all():
         observations = observations[..., :3]
-    newest = observations[..., -3:] if channels % 3 == 0 else observations[..., -1:]
+    newest = observations[..., -3:] if observations.shape[-1] % 3 == 0 else observations[..., -1:]
     return enlarged(newest.repeat(3 // newest.shape[-1], axis=-1))
 
 
