@@ -173,7 +173,7 @@ def _evaluate(config: EvaluateConfig) -> None:
     }
     print(measures_table(measured))
     if config.out is not None:
-        with config.out.open("w", newline="") as file:
+        with config.out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, ["run", *next(iter(measured.values()))], lineterminator="\n")
             writer.writeheader()
             writer.writerows({"run": run, **measures} for run, measures in measured.items())

@@ -103,7 +103,7 @@ def examine(config: CheckConfig) -> list[Finding]:
         try:
             about = resolve.look_at(BaselineConfig(env=config.env, env_kwargs=config.env_kwargs))
             task = Task(config.env, name_value(about.kwargs, "environment argument"))
-            env, base = task.make(), task.make().unwrapped
+            env, base = task.make().env, task.make().unwrapped  # without the guard: what it would say is a finding here
         except Exception as error:  # whatever an environment raises while it is made is the finding
             fix = package(error, "change the environment, or its arguments (--env-kwargs), as the line says.")
             return [Finding("made", "fail", sentence(one_line(error)), fix)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefrl.check.played import Rollout, first_difference, roll
+from prefrl.check.played import Rollout, first_difference, roll, unsound
 from prefrl.check.reading import alignment, correlation, place, score_cells
 from prefrl.check.words import ENVPOOL, Finding, one_line, package, sentence, short
 
@@ -92,7 +92,7 @@ def spaces_findings(env: Any, base: Any) -> list[Finding]:
 
 
 def sound_findings(rollout: Rollout) -> list[Finding]:
-    """Whether every step could be taken, and everything shown and paid is finite."""
+    """Whether every step could be taken, and everything shown and paid is finite, and small enough to be squared."""
     steps, found = len(rollout.rewards), []
     if rollout.raised:
         fix = "let step() take every action of the action space, and end the episode where it cannot go on."
@@ -100,8 +100,8 @@ def sound_findings(rollout: Rollout) -> list[Finding]:
     else:
         episodes = int(rollout.episode[-1]) + 1
         found.append(Finding("steps", "ok", f"{steps} steps in {episodes} episodes, and none raised an error."))
-    bad_reward = np.flatnonzero(~np.isfinite(rollout.rewards))
-    bad_row, bad_column = np.nonzero(~np.isfinite(rollout.shown))
+    bad_reward = np.flatnonzero(unsound(rollout.rewards))
+    bad_row, bad_column = np.nonzero(unsound(rollout.shown))
     bad = []
     if len(bad_reward):
         at = bad_reward[0]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import gymnasium as gym
 from stable_baselines3.common.vec_env import VecEnv
 
 from prefrl.experience.environments import make_env
+from prefrl.experience.guard import Guard
 from prefrl.experience.vector import make_vec_env
 from prefrl.settings.config import BaselineConfig
 from prefrl.settings.values import name_value
@@ -40,7 +40,7 @@ class Task:
         kwargs = name_value(config.env_kwargs or (), "environment argument")
         return cls(config.env, kwargs, config.fixed_horizon, config.backend)
 
-    def make(self, **render: Any) -> gym.Env[Any, Any]:
+    def make(self, **render: Any) -> Guard:
         """One environment, shown as a reward can be learned on.
 
         Args:

@@ -17,6 +17,7 @@ from prefrl.experience.clips import Artist, film, frame_rate, policy_frames
 from prefrl.experience.task import Task
 from prefrl.queries.store import Store
 from prefrl.runs.saved import load_run
+from prefrl.words.errors import UserError
 from prefrl.words.preference import Segment
 
 POLICY_S = 4  # seconds of film that show what the policy does
@@ -63,7 +64,13 @@ class Studio:
         Raises:
             UserError: nothing can be drawn here.
         """
-        self._pool.submit(_check).result()
+        try:
+            self._pool.submit(_check).result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"drawing {self.task.env_id} ends the process that draws it: install what drawing it needs, or set "
+                f"MUJOCO_GL to egl or osmesa where MuJoCo draws it."
+            ) from error
 
     async def clip(self, key: str) -> bytes | None:
         """The film of a segment; None where there is no such segment.

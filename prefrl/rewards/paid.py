@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from prefrl.experience.guard import Guard
 from prefrl.experience.recorder import Recorder
+from prefrl.experience.vector import CUT_SHORT
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
 from prefrl.words.spaces import same_inputs
@@ -59,7 +61,7 @@ class LearnedReward(VecEnvWrapper):
         """Take the step, and pay r-hat(o, a) for it: one call for all environments."""
         observations, true_rewards, dones, infos = self.venv.step_wait()
         assert isinstance(observations, np.ndarray)
-        whole = [int(env) for env in np.flatnonzero(dones) if "cut_short" not in infos[env]] if dones.any() else []
+        whole = [int(env) for env in np.flatnonzero(dones) if CUT_SHORT not in infos[env]] if dones.any() else []
         self._unpaid.append((self._observations, self._actions, dones.copy(), whole))
         self._observations = observations.copy()
         rewards = np.zeros(self.num_envs, np.float32) if self.late else self.due()[0]
@@ -135,7 +137,7 @@ class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(
         self, env: gym.Env[Any, Any], model: RewardEnsemble | Path | str, expose_true_reward: bool = False
     ) -> None:
-        super().__init__(env)
+        super().__init__(Guard(env))
         self.r_hat = model if isinstance(model, RewardEnsemble) else RewardEnsemble.load(model)
         self.expose_true_reward = expose_true_reward
         for name in ("observation_space", "action_space"):

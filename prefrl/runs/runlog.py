@@ -79,7 +79,7 @@ class RunLog:
             self.folder.mkdir(parents=True, exist_ok=resume_at is not None)
             with (self.folder / "config.toml").open("wb") as file:
                 tomli_w.dump(to_toml(config), file)
-            (self.folder / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n")
+            (self.folder / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot write the run folder {str(self.folder)!r}: {error.strerror}.") from error
         self._store = getattr(config, "store", None) or self.folder / "labels.sqlite"
@@ -135,7 +135,9 @@ class RunLog:
     def finish(self) -> None:
         """Say that the run has come to its end."""
         seconds = round(time.perf_counter() - self._began, 3)
-        (self.folder / "result.json").write_text(json.dumps({"finished": True, "seconds": seconds}) + "\n")
+        (self.folder / "result.json").write_text(
+            json.dumps({"finished": True, "seconds": seconds}) + "\n", encoding="utf-8"
+        )
 
     def write(self, step: int, row: Mapping[str, float | int]) -> None:
         """Add a phase's row to every log; a measure that could not be taken, NaN, is an empty cell."""
@@ -204,7 +206,7 @@ def read_table(path: Path) -> dict[str, list[float]]:
         UserError: there is no such file, or it has no rows.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise UserError(f"cannot read {str(path)!r}: {error.strerror}; give the folder of a run.") from error

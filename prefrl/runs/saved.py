@@ -10,7 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from prefrl.experience.clips import FILMS, Artist, film, policy_frames
+from prefrl.experience.clips import FILMS, Artist, film, find_display, policy_frames
 from prefrl.experience.task import Task
 from prefrl.policies.on_policy import Policy
 from prefrl.queries.exchange import store_of
@@ -82,6 +82,7 @@ def film_policy(config: VideoConfig) -> Path:
     Raises:
         UserError: no such run or policy, nothing to draw with, or a place that cannot be written to.
     """
+    find_display()
     run = load_run(config.run)
     out = config.out or config.run / "policy.mp4"
     if out.suffix not in FILMS:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from prefrl.experience.guard import Guard
 from prefrl.experience.recorder import Recorder, mean_true_return
 from prefrl.rewards.watch import agreement
 from prefrl.runs.saved import SavedRun
@@ -41,8 +42,11 @@ def policy_return(
         env: a single environment with its own reward.
         episodes: how many.
         seed: of the first reset.
+
+    Raises:
+        UserError: the environment failed, or paid what is no finite number.
     """
-    returns = np.zeros(episodes)
+    env, returns = Guard(env), np.zeros(episodes)
     for episode in range(episodes):
         observation, _ = env.reset(seed=seed if episode == 0 else None)
         done = False
@@ -109,8 +113,9 @@ def evaluate_run(
     episodes = recorder.pop_episodes()
     recorder.close()
     lost = steps - len(true)  # of the first episode: a ring of frames keeps a few less
-    ends = np.cumsum([episode.steps for episode in episodes], dtype=np.int64) - lost
-    learned_returns = np.array([part.sum() for part in np.split(learned, ends)[:-1]])
+    ends = np.array([episode.step for episode in episodes], np.int64) - lost
+    began = [max(0, end - episode.steps) for end, episode in zip(ends.tolist(), episodes, strict=True)]
+    learned_returns = np.array([learned[begin:end].sum() for begin, end in zip(began, ends.tolist(), strict=True)])
     true_returns = np.array([episode.true_return for episode in episodes])
     measures |= {
         "step_correlation": correlation(learned, true),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefrl.experience.clips import find_display
 from prefrl.runs.saved import SavedRun, load_run
 from prefrl.settings.config import TrainConfig, arm_name, to_toml
 from prefrl.studies.compare import Outcome, find_runs, panels, read_outcomes, results
@@ -98,6 +99,7 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         raise UserError(f"a report is an .html file in a folder that is there: got {str(out)!r}.")
     if clips < 0:
         raise UserError(f"clips={clips} must not be negative: 0 shows none.")
+    find_display()  # before an environment is made: what draws may be chosen once
     runs = [load_run(folder) for folder in find_runs(folders)]
     outcomes = read_outcomes([run.folder for run in runs])
     figure = curves_figure(panels(outcomes))
