@@ -84,8 +84,9 @@ def learner_class(name: str) -> type[OnPolicyAlgorithm]:
         raise UserError(
             f"learner {name!r} is {found!r}: it must be a subclass of stable-baselines3's OnPolicyAlgorithm."
         )
-    for alias in POLICIES.keys() & found.policy_aliases.keys():
-        _check_policy(name, found.policy_aliases[alias])
+    aliases = found.policy_aliases
+    for policy in [aliases[alias] for alias in POLICIES if alias in aliases] or list(aliases.values())[:1]:
+        _check_policy(name, policy)
     return found
 
 
@@ -276,10 +277,10 @@ class Learner:
             try:
                 self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
             except Exception as error:  # its own checks of its settings: assertions and anything else
-                given = " ".join(f"{setting}={value}" for setting, value in settings.items())
+                asked = " ".join(f"{setting}={value}" for setting, value in settings.items())
                 said = " ".join(f"{type(error).__name__}: {error}".split())
                 raise UserError(
-                    f"learner {name!r} cannot be made with {given or 'its own settings':.150} ({said:.200}): change "
+                    f"learner {name!r} cannot be made with {asked or 'its own settings':.150} ({said:.200}): change "
                     f"what is wrong with --set name=value."
                 ) from error
         self._pay_rollouts(entropy_bonus)
