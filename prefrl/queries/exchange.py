@@ -31,7 +31,7 @@ from prefrl.experience.task import Task
 from prefrl.queries.store import Given, Rows, Store
 from prefrl.settings.config import LabelsConfig, TrainConfig, from_toml
 from prefrl.settings.values import name_value
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, install
 from prefrl.words.stats import cohen_kappa
 
 ARRAYS = ("observations", "actions", "rewards")
@@ -147,7 +147,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError('Parquet needs the package pyarrow: pip install "prefrl[exchange]", or write jsonl.') from error
+        raise UserError(f"Parquet needs the package pyarrow: {install('exchange')}, or write jsonl.") from error
     return pyarrow, pyarrow.parquet
 
 
@@ -195,7 +195,7 @@ def write_minari(
         import minari
         from minari.data_collector import EpisodeBuffer
     except ImportError as error:
-        raise UserError('Minari datasets need the package minari: pip install "prefrl[exchange]".') from error
+        raise UserError(f"Minari datasets need the package minari: {install('exchange')}.") from error
     if not rows["segments"]:
         raise UserError("there is no segment to write yet: nothing has been asked.")
     env = Task(rows["segments"][0]["env_id"], env_kwargs or {}).make()

@@ -28,7 +28,7 @@ from prefrl.settings import presets
 from prefrl.settings.config import BaselineConfig, TrainConfig, folder_name, slug
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.settings.values import as_toml, name_value
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, install
 from prefrl.words.lookup import lookup
 from prefrl.words.schedules import SCHEDULES, label_counts
 from prefrl.words.spaces import encoded_size, is_image, same_inputs
@@ -69,7 +69,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda was asked for and torch sees no CUDA device: use auto or cpu.")
     if config.wandb and not _is_installed("wandb"):
-        raise UserError('logging to Weights & Biases needs its package: pip install "prefrl[wandb]".')
+        raise UserError(f"logging to Weights & Biases needs its package: {install('wandb')}.")
     fastest = "cuda" if env.is_image and torch.cuda.is_available() else "cpu"
     open_fields = {field.name for field in fields(config) if getattr(config, field.name) is None}
     by_family = {name: value for name, value in vars(preset).items() if name in open_fields}

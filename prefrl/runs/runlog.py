@@ -159,7 +159,10 @@ def is_finished(folder: Path) -> bool:
 
 
 class _Table:
-    """A CSV file whose columns are those of its first row; each row is on disk when written."""
+    """A CSV file whose columns are those of its first row; each row is on disk when written.
+
+    A measure that comes later has no column here. The first row with it says so, once, and the other logs have it.
+    """
 
     def __init__(self, path: Path, resume_at: int | None = None) -> None:
         kept = [] if resume_at is None or not path.exists() else _rows_until(path, resume_at)
@@ -170,12 +173,20 @@ class _Table:
         self._file = path.open("a", newline="", encoding="utf-8")
         self._writer: csv.DictWriter[str] | None = None
         if kept:
-            self._writer = csv.DictWriter(self._file, next(csv.reader(kept)), restval="")
+            self._writer = csv.DictWriter(self._file, next(csv.reader(kept)), restval="", extrasaction="ignore")
+        self._late: set[str] = set()
 
     def write(self, row: Mapping[str, float | int]) -> None:
         if self._writer is None:
-            self._writer = csv.DictWriter(self._file, list(row), restval="")
+            self._writer = csv.DictWriter(self._file, list(row), restval="", extrasaction="ignore")
             self._writer.writeheader()
+        if late := sorted(row.keys() - set(self._writer.fieldnames) - self._late):
+            self._late.update(late)
+            print(
+                f"{self._file.name} has no column for {', '.join(late)}, first measured after its first row: "
+                f"TensorBoard and Weights & Biases have what comes late.",
+                file=sys.stderr,
+            )
         self._writer.writerow({name: _cell(value) for name, value in row.items()})
         self._file.flush()
 

@@ -109,7 +109,7 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
             print(f"{place} of {len(runs)}: {run.folder}", file=sys.stderr)
         shown.append(_run(run, outcome, clips, steps))
     environment = Environment(
-        loader=PackageLoader("prefrl", "."),
+        loader=PackageLoader("prefrl.studies", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
