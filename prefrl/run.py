@@ -20,11 +20,12 @@ from prefrl.experience.recorder import SAMPLE, Episode, Recorder, mean_steps, me
 from prefrl.experience.vector import make_vec_env
 from prefrl.policies.on_policy import Learner, plan
 from prefrl.policies.paid import LearnedReward
+from prefrl.queries.answering import Answering
+from prefrl.queries.asker import Asker
 from prefrl.queries.exchange import inherit
-from prefrl.queries.labelers import answers_of, make_labeler
+from prefrl.queries.labelers import make_labeler
 from prefrl.queries.patient_store import PatientStore
-from prefrl.queries.store import Store
-from prefrl.queries.strategies import find_strategy, select, uniform
+from prefrl.queries.strategies import find_strategy
 from prefrl.rewards.fit import Fit, FitReport
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.rewards.watch import Watch
@@ -60,7 +61,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
 
     with (
         RunLog(cfg) as log,
-        PatientStore(cfg.store) if cfg.store else Store(log.folder / "labels.sqlite") as store,
+        PatientStore(cfg.store or log.folder / "labels.sqlite", log.folder) as store,
         Progress(log.folder.name, cfg.steps, quiet) as progress,
         ThreadPoolExecutor(1, initializer=for_small_networks) as beside,
     ):
@@ -103,7 +104,9 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
             slowdown=cfg.slowdown,
             stand_in_after_s=cfg.oracle_after,
         )
-        strategy = find_strategy(cfg.strategy)
+        answering = Answering(cfg.labeler, labeler, store)
+        asker = Asker(find_strategy(cfg.strategy), cfg.candidates, cfg.segment_steps, ask_rng)
+        asker.leave_out(store.occasions())  # of other runs
         phases = plan((cfg.steps - cfg.explore_steps) // cfg.n_envs, learner.rollout_steps, cfg.phases)
         live = (
             0 if cfg.reward_from else max(1, round(cfg.freeze_reward_at * len(phases)))
@@ -121,17 +124,14 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
             episodes: list[Episode] = []
             for phase, (rollouts, count) in enumerate(zip(phases, labels, strict=True)):
                 with log.part("ask"):  # keep the pairs worth asking (section 2.2.4); of an unfitted r-hat, any
-                    candidates = env.pairs(count * cfg.candidates, cfg.segment_steps, ask_rng)
-                    queries = select(strategy if fitted else uniform, r_hat, candidates, count).queries()
+                    queries = asker.ask(env, r_hat, count, fitted)
                     store.ask(queries, cfg.second_opinions)
                 with log.part("answer"):  # someone answers (section 2.2.2)
-                    if hasattr(labeler, "observe_policy"):
-                        labeler.observe_policy(mean_true_return(episodes), mean_steps(episodes))
-                    answers = answers_of(cfg.labeler, labeler, queries)
-                    store.add(answers)
+                    replies = answering.answer(queries, mean_true_return(episodes), mean_steps(episodes))
                 report, fitting = FitReport(), None
-                if hasattr(labeler, "pop_withdrawn"):
-                    answered -= fit.forget(labeler.pop_withdrawn())
+                answers = replies.given
+                answered -= len(replies.taken_back)
+                fit.forget(replies.taken_back)
                 if phase < live:
                     with log.part("fit"):  # r-hat explains every answer so far (section 2.2.3)
                         fit.add(answers)
@@ -160,7 +160,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                     row = {
                         "labels_asked": asked,
                         "labels_answered": answered,
-                        "labels_open": getattr(labeler, "open", 0),
+                        "labels_open": replies.open,
                         "labelling_seconds": labelling_seconds,
                         **watch.measure(sum(rollouts) * cfg.n_envs, episodes, paid.pop_returns()),
                         "held_out_accuracy": report.held_out_accuracy,
@@ -175,6 +175,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                     if cfg.labeler == "human":  # for those who look on
                         learner.save(log.folder / "policy.new")
                         (log.folder / "policy.new").replace(log.folder / "policy.safetensors")  # never half of one
+            store.settle()
             log.finish()
         finally:  # what has been learned is kept, whatever stopped the run
             r_hat.save(log.folder / "reward.safetensors", env=cfg.env)

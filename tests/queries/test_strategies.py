@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from helpers import counters, sentence
 from numpy.typing import ArrayLike, NDArray
-from prefrl.queries.strategies.strategies import (
+from prefrl.queries.strategies import (
     STRATEGIES,
     coverage,
     coverage_disagreement,
