@@ -94,9 +94,7 @@ def write(rows: Rows, folder: Path, kind: str = "parquet") -> None:
         UserError: the folder is there already or cannot be written, or Parquet's package is missing; nothing is left.
     """
     asked = {row["key"]: row for row in rows["queries"]}
-    sides: dict[str, dict[str, str]] = {
-        row["query_key"]: {} for row in rows["items"] if asked[row["query_key"]]["kind"] == "pair"
-    }
+    sides: dict[str, dict[str, str]] = {row["key"]: {} for row in rows["queries"] if row["kind"] == "pair"}
     for row in rows["items"]:
         if row["query_key"] in sides:
             sides[row["query_key"]][SIDES[row["place"]]] = row["segment_key"]

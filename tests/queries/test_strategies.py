@@ -9,6 +9,9 @@ import torch
 from gymnasium import spaces
 from helpers import counters, sentence
 from numpy.typing import ArrayLike, NDArray
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from prefrl.experience.recorder import Pairs, Recorder
 from prefrl.queries.strategies import (
     STRATEGIES,
     coverage,
@@ -20,9 +23,6 @@ from prefrl.queries.strategies import (
     select,
     uniform,
 )
-from stable_baselines3.common.vec_env import DummyVecEnv
-
-from prefrl.experience.recorder import Pairs, Recorder
 from prefrl.rewards.networks import MLPs
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.rewards.watch import predicted_preferences
