@@ -107,13 +107,16 @@ class PatientStore(Store):
         except UnreachableError:
             return []
 
-    def settle(self, wait_s: float = SETTLE_S) -> None:
+    def settle(self, wait_s: float | None = None) -> None:
         """Record what waits, before the run may say that it is finished; wait for the database if need be.
+
+        It waits `SETTLE_S`, unless it is told how long.
 
         Raises:
             UserError: it did not come back in time. What waited is in the run's folder, in a store of its own that
                 `prefrl labels import` reads.
         """
+        wait_s = SETTLE_S if wait_s is None else wait_s
         until = time.monotonic() + wait_s
         if self._later:
             print(f"prefrl: waiting up to {wait_s:.0f} s for {self._name}, to record what is left.", file=sys.stderr)

@@ -12,6 +12,7 @@ from helpers import sentence
 from made import make_preference, make_query
 
 import prefrl
+from prefrl.queries import patient_store
 from prefrl.queries.answering import Answering
 from prefrl.queries.human import Human
 from prefrl.queries.labelers import make_labeler
@@ -20,6 +21,7 @@ from prefrl.rewards.fit import Fit
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.resolve import resolve
 from prefrl.settings.config import TrainConfig
+from prefrl.studies.batch import is_done
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Preference
 
@@ -263,6 +265,74 @@ def test_answers_reach_the_reward_while_training_goes_on(tmp_path):
     with Store(folder / "labels.sqlite") as store:
         counts = store.counts()
     assert (counts.asked, counts.answered, counts.skipped, counts.withdrawn) == (20, 19, 1, 1)
+
+
+def test_answers_taken_back_are_subtracted_even_where_the_fit_has_dropped_them(tmp_path):
+    """The fit keeps the newest two; the person takes back three that the run has counted, and answers them anew."""
+    stop = threading.Event()
+    said = []
+
+    def label():
+        path = tmp_path / "run" / "labels.sqlite"
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        with Store(path) as store:
+            while not stop.is_set():
+                for lease in store.lease("ann", 1, 60):
+                    again = [store.withdraw("ann", 60) for _ in range(3)] if len(said) == 5 else []
+                    for one in [*again, lease]:  # the sixth question is there, so five answers have been counted
+                        store.answer(one.key, "ann", one.ticket, 0.8, 0.1)
+                        said.append(one.key)
+                time.sleep(0.02)
+
+    thread = threading.Thread(target=label)
+    thread.start()
+    try:
+        folder = prefrl.train(replace(SMALL, patience=30.0, max_answers=2, out=tmp_path / "run"), quiet=True)
+    finally:
+        stop.set()
+        thread.join()
+    with Store.reading(folder / "labels.sqlite") as store:
+        counts = store.counts()
+    assert (counts.asked, counts.answered, counts.withdrawn, counts.open) == (20, 20, 3, 0)
+    assert [rows(folder)[-1][f"labels_{name}"] for name in ("asked", "answered", "open")] == ["20", "20", "0"]
+
+
+def test_a_run_whose_answers_could_not_be_recorded_is_not_finished_and_says_where_they_are(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(patient_store, "SETTLE_S", 0.2)
+    monkeypatch.setattr(Loses, "folder", tmp_path / "run")
+    config = replace(SMALL, labeler=f"{__name__}:Loses", slowdown=10.0, out=tmp_path / "run")
+    with pytest.raises(UserError) as caught:
+        prefrl.train(config, quiet=True)
+    assert "answers and " in sentence(caught.value)
+    assert "labels import" in str(caught.value)
+    assert not is_done(config)
+    assert (tmp_path / "run" / "reward.safetensors").exists()
+    assert rows(tmp_path / "run")[-1]["labels_asked"] == "20"
+    with Store.reading(tmp_path / "run" / patient_store.SPILLED) as spilled, Store.reading(Loses.kept) as kept:
+        both = spilled.counts().answered + kept.counts().answered
+    assert both == 20
+
+
+class Loses:
+    """After its first answers the store's file goes away."""
+
+    folder = Path()
+    kept = Path()
+
+    def __init__(self, seed):
+        self.calls = 0
+
+    def __call__(self, queries):
+        self.calls += 1
+        if self.calls == 2:
+            Loses.kept = self.folder.with_name("kept.sqlite")
+            for ending in ("", "-wal", "-shm"):
+                (self.folder / f"labels.sqlite{ending}").rename(f"{Loses.kept}{ending}")
+        return [Preference(q, 1.0, "loses", 1.0) for q in queries]
 
 
 def test_labels_of_one_run_start_another(tmp_path):
