@@ -156,6 +156,7 @@ def describe(game: Game) -> dict[str, Any]:
         "reward": game.reward,
         "clip_reward": game.proxy is None,
         "game_end_penalty": game.penalty,
+        "several_games": True,  # in an episode; `info` says "game_over" and "score" at every step
     }
 
 

@@ -11,7 +11,7 @@ import inspect
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +30,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from prefrl.settings.resolved import Resolved
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import did_you_mean, lookup
 from prefrl.words.spaces import is_image
@@ -65,6 +66,14 @@ class Ongoing(VecEnvWrapper):
         if self._at is None:
             self._at = self.venv.reset()
         return self._at
+
+    def begin_anew(self) -> None:
+        """Let the next reset begin new episodes."""
+        self._at = None
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Nothing: whoever made the environments has seeded them, and stable-baselines3 would do it anew."""
+        return [None] * self.num_envs
 
     def step_wait(self) -> VecEnvStepReturn:
         """Take the step."""
@@ -254,7 +263,8 @@ class Learner:
     ) -> None:
         check_settings(name, settings)
         self.name, self.progress, self.due = name, 0.0, due
-        self.env: VecEnv = Ongoing(env)
+        self._ongoing = Ongoing(env)
+        self.env: VecEnv = self._ongoing
         self.normaliser = None
         if not is_image(env.observation_space):
             self.normaliser = VecNormalize(self.env, norm_reward=False, clip_obs=CLIP_OBSERVATIONS)
@@ -393,6 +403,33 @@ class Learner:
         values.clear()
         return measures
 
+    def begin_anew(self) -> None:
+        """Begin new episodes everywhere at the next step: the environments are others now."""
+        self._ongoing.begin_anew()
+        self.model._last_obs = None
+
+    def state(self) -> dict[str, Any]:
+        """Networks, their optimisers, the running statistics of observations, and the counts of updates and steps."""
+        rms = None if self.normaliser is None else self.normaliser.obs_rms
+        assert rms is None or isinstance(rms, RunningMeanStd)
+        return {
+            "parameters": self.model.get_parameters(),
+            "observations": None if rms is None else {"mean": rms.mean, "var": rms.var, "count": rms.count},
+            "steps": self.model.num_timesteps,
+            "updates": getattr(self.model, "_n_updates", None),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.model.set_parameters(state["parameters"], device=self.model.device)
+        if self.normaliser is not None:
+            rms, seen = self.normaliser.obs_rms, state["observations"]
+            assert isinstance(rms, RunningMeanStd)
+            rms.mean, rms.var, rms.count = seen["mean"], seen["var"], seen["count"]
+        self.model.num_timesteps = state["steps"]
+        if state["updates"] is not None:
+            self.model._n_updates = state["updates"]
+
     def save(self, path: Path) -> None:
         """Write the policy's weights and its observation normalisation as safetensors."""
         about, tensors = self._content()
@@ -438,6 +475,11 @@ def _rebuilt(
         raise KeyError(missing[0])
     policy.set_training_mode(False)
     return policy
+
+
+def make_policy(config: Resolved, paid: VecEnv, due: Callable[[], NDArray[np.float32]] | None) -> Learner:
+    """The learner that a run's configuration asks for, on environments that pay what it is to maximise."""
+    return Learner(config.learner, paid, config.settings, config.seed, config.device, config.entropy_bonus, due)
 
 
 class Policy:
