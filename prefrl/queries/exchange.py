@@ -39,13 +39,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prefrl.experience.environments import make_env
+from prefrl.experience.task import Task
 from prefrl.queries.rows import checked
 from prefrl.queries.store import Given, Rows, Store
 from prefrl.queries.store_tables import ARRAYS, INTEGERS, MOST_BYTES, array_of
 from prefrl.settings.config import LabelsConfig, TrainConfig, from_toml
 from prefrl.settings.values import name_value
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, install
 from prefrl.words.preference import word_of
 from prefrl.words.stats import cohen_kappa
 
@@ -223,7 +223,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError('Parquet needs the package pyarrow: pip install "prefrl[exchange]", or write jsonl.') from error
+        raise UserError(f"Parquet needs the package pyarrow: {install('exchange')}, or write jsonl.") from error
     return pyarrow, pyarrow.parquet
 
 
@@ -250,13 +250,7 @@ def inherit(store: Store, places: Iterable[Path | str], env_id: str, segment_ste
         store.restore(rows)
 
 
-def write_minari(
-    rows: Rows,
-    dataset_id: str,
-    root: Path | None = None,
-    env_kwargs: dict[str, Any] | None = None,
-    fixed_horizon: bool | None = None,
-) -> int:
+def write_minari(rows: Rows, dataset_id: str, root: Path | None = None, task: Task | None = None) -> int:
     """Write the segments as a Minari dataset, an episode each; its metadata names the answers' keys.
 
     The last action of a segment is left out: what it led to is not part of the segment. So a segment of a single step,
@@ -266,8 +260,7 @@ def write_minari(
         rows: of one environment.
         dataset_id: as Minari writes it, such as "halfcheetah/labels-v0".
         root: folder of datasets; None for Minari's own.
-        env_kwargs: what the run made the environment with.
-        fixed_horizon: whether the run held its episodes to one length; None where that is not known.
+        task: the environment as the run had it; None for its id alone.
 
     Returns:
         Segments that were left out.
@@ -282,11 +275,11 @@ def write_minari(
         from minari.data_collector import EpisodeBuffer
         from minari.storage import get_dataset_path
     except ImportError as error:
-        raise UserError('Minari datasets need the package minari: pip install "prefrl[exchange]".') from error
+        raise UserError(f"Minari datasets need the package minari: {install('exchange')}.") from error
     segments = [row for row in rows["segments"] if len(row["steps"][-1]) > 1]
     if not segments:
         raise UserError("there is no segment of two steps or more to write yet: nothing of the kind has been asked.")
-    env = make_env(segments[0]["env_id"], env_kwargs or {}, bool(fixed_horizon))
+    env = (task or Task(segments[0]["env_id"])).make()
     episodes = []
     for place, row in enumerate(segments):
         observations, actions, rewards = row["steps"]
@@ -335,6 +328,16 @@ def write_minari(
     return len(rows["segments"]) - len(segments)
 
 
+def _task(config: LabelsConfig, rows: Rows) -> Task | None:
+    """The environment that the answers are about: with the caller's arguments, or as their run had it."""
+    if config.env_kwargs is None and "://" not in config.places[0]:
+        place = Path(config.places[0])
+        run = (place.parent if place.is_file() else place) / "config.toml"
+        return Task.of(from_toml(TrainConfig, run)) if run.is_file() else None
+    kwargs = name_value(config.env_kwargs or (), "environment argument")
+    return Task(rows["segments"][0]["env_id"], kwargs) if rows["segments"] else None
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How far two people agree on the questions that both answered, chance taken off (Cohen's kappa)."""
@@ -380,7 +383,7 @@ def exchange(config: LabelsConfig) -> str:
             raise UserError(f"export writes one store at a time, and {len(config.places)} are named: merge them first.")
         rows = read(config.places[0])
         if config.format == "minari":
-            left_out = write_minari(rows, config.out, **_environment(config.places[0]))
+            left_out = write_minari(rows, config.out, task=_task(config, rows))
             if left_out:
                 return f"{config.out}\n{left_out} segments of a single step have no transition, and are left out"
         else:
@@ -391,15 +394,6 @@ def exchange(config: LabelsConfig) -> str:
         for rows in found:
             store.restore(rows)
         return report(store)
-
-
-def _environment(place: Path | str) -> dict[str, Any]:
-    """How the run in this folder made its environment; nothing where it is no folder of a run."""
-    if not (Path(place) / "config.toml").is_file():
-        return {}
-    run = from_toml(TrainConfig, Path(place) / "config.toml")
-    kwargs = name_value(run.env_kwargs or (), "environment argument")
-    return {"env_kwargs": kwargs, "fixed_horizon": run.fixed_horizon}
 
 
 def report(store: Store) -> str:
