@@ -83,7 +83,7 @@ class Run:
             return self._questions.ask(self.env, phase.labels)
 
     def answer(self, queries: list[Query]) -> Replies:
-        """What has come back, to these and to earlier questions, and what was taken back."""
+        """What has come back, to these and to earlier questions."""
         with self.log.part("answer"):
             return self._questions.answer(queries, self.episodes)
 
@@ -152,6 +152,12 @@ class Run:
         if self.questions:
             self.questions.restore(state["questions"])
         restore_generators(state["generators"])
+
+    def finish(self) -> None:
+        """Say that the run has come to its end, once every answer is recorded."""
+        if self.questions:
+            self.questions.settle()
+        self.log.finish()
 
     def save(self) -> None:
         """Keep what was learned, whatever has stopped the run."""
@@ -222,6 +228,4 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
         else:
             run.begin()
         yield run
-        if run.questions:
-            run.questions.settle()
-        log.finish()
+        run.finish()

@@ -250,7 +250,13 @@ def inherit(store: Store, places: Iterable[Path | str], env_id: str, segment_ste
         store.restore(rows)
 
 
-def write_minari(rows: Rows, dataset_id: str, root: Path | None = None, task: Task | None = None) -> int:
+def write_minari(
+    rows: Rows,
+    dataset_id: str,
+    root: Path | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    fixed_horizon: bool | None = None,
+) -> int:
     """Write the segments as a Minari dataset, an episode each; its metadata names the answers' keys.
 
     The last action of a segment is left out: what it led to is not part of the segment. So a segment of a single step,
@@ -260,7 +266,8 @@ def write_minari(rows: Rows, dataset_id: str, root: Path | None = None, task: Ta
         rows: of one environment.
         dataset_id: as Minari writes it, such as "halfcheetah/labels-v0".
         root: folder of datasets; None for Minari's own.
-        task: the environment as the run had it; None for its id alone.
+        env_kwargs: what the run made the environment with.
+        fixed_horizon: whether the run held its episodes to one length; None where that is not known.
 
     Returns:
         Segments that were left out.
@@ -279,7 +286,7 @@ def write_minari(rows: Rows, dataset_id: str, root: Path | None = None, task: Ta
     segments = [row for row in rows["segments"] if len(row["steps"][-1]) > 1]
     if not segments:
         raise UserError("there is no segment of two steps or more to write yet: nothing of the kind has been asked.")
-    env = (task or Task(segments[0]["env_id"])).make()
+    env = Task(segments[0]["env_id"], env_kwargs or {}, bool(fixed_horizon)).make()
     episodes = []
     for place, row in enumerate(segments):
         observations, actions, rewards = row["steps"]
@@ -328,16 +335,6 @@ def write_minari(rows: Rows, dataset_id: str, root: Path | None = None, task: Ta
     return len(rows["segments"]) - len(segments)
 
 
-def _task(config: LabelsConfig, rows: Rows) -> Task | None:
-    """The environment that the answers are about: with the caller's arguments, or as their run had it."""
-    if config.env_kwargs is None and "://" not in config.places[0]:
-        place = Path(config.places[0])
-        run = (place.parent if place.is_file() else place) / "config.toml"
-        return Task.of(from_toml(TrainConfig, run)) if run.is_file() else None
-    kwargs = name_value(config.env_kwargs or (), "environment argument")
-    return Task(rows["segments"][0]["env_id"], kwargs) if rows["segments"] else None
-
-
 @dataclass(frozen=True)
 class Agreement:
     """How far two people agree on the questions that both answered, chance taken off (Cohen's kappa)."""
@@ -383,7 +380,7 @@ def exchange(config: LabelsConfig) -> str:
             raise UserError(f"export writes one store at a time, and {len(config.places)} are named: merge them first.")
         rows = read(config.places[0])
         if config.format == "minari":
-            left_out = write_minari(rows, config.out, task=_task(config, rows))
+            left_out = write_minari(rows, config.out, **_environment(config))
             if left_out:
                 return f"{config.out}\n{left_out} segments of a single step have no transition, and are left out"
         else:
@@ -394,6 +391,17 @@ def exchange(config: LabelsConfig) -> str:
         for rows in found:
             store.restore(rows)
         return report(store)
+
+
+def _environment(config: LabelsConfig) -> dict[str, Any]:
+    """How the run made its environment: as its folder says, or as is said beside a store that is in none."""
+    place, given = Path(config.places[0]), config.env_kwargs
+    place = place.parent if place.is_file() else place
+    if not (place / "config.toml").is_file():
+        return {"env_kwargs": name_value(given or (), "environment argument")}
+    run = from_toml(TrainConfig, place / "config.toml")
+    kwargs = run.env_kwargs if given is None else given
+    return {"env_kwargs": name_value(kwargs or (), "environment argument"), "fixed_horizon": run.fixed_horizon}
 
 
 def report(store: Store) -> str:

@@ -57,8 +57,7 @@ class Questions:
         self.answering = Answering(config.labeler, labeler, self.store)
         self.asker = Asker(find_strategy(config.strategy), config.candidates, config.segment_steps, rng)
         self.asker.leave_out(self.store.occasions())  # of other runs
-        self.open = 0
-        self.asked, self.answered, self.seconds = 0, 0, 0.0
+        self.asked, self.answered, self.open, self.seconds = 0, 0, 0, 0.0
 
     def ask(self, env: Recorder, count: int) -> list[Query]:
         """So many pairs, those most worth asking of all candidates; of an unfitted r-hat, any."""
@@ -85,18 +84,27 @@ class Questions:
         }
 
     def state(self) -> dict[str, Any]:
-        """The counts, and what later questions and replies depend on."""
-        counts = {"asked": self.asked, "answered": self.answered, "seconds": self.seconds}
-        return counts | {"asker": self.asker.state(), "answering": self.answering.state()}
+        """What was asked, of whom and how they answer, and the counts."""
+        return {
+            "asker": self.asker.state(),
+            "answering": self.answering.state(),
+            "asked": self.asked,
+            "answered": self.answered,
+            "seconds": self.seconds,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
-        self.asked, self.answered, self.seconds = state["asked"], state["answered"], state["seconds"]
         self.asker.restore(state["asker"])
         self.answering.restore(state["answering"])
+        self.asked, self.answered, self.seconds = state["asked"], state["answered"], state["seconds"]
 
     def settle(self) -> None:
-        """Have every answer recorded before the run may say that it is finished; as `PatientStore.settle`."""
+        """See that every answer is recorded, before the run may say that it has finished.
+
+        Raises:
+            UserError: the store did not come back; what could not be recorded is in the run's folder.
+        """
         self.store.settle()
 
     def close(self) -> None:
