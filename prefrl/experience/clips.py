@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from prefrl.experience.guard import said
 from prefrl.experience.pictures import HEIGHT, Frames, enlarged, readable
 from prefrl.experience.task import Task
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, install
 from prefrl.words.preference import Segment
 from prefrl.words.spaces import is_image
 
@@ -238,7 +238,7 @@ def film(frames: Frames, fps: float, suffix: str = ".mp4") -> bytes:
         try:
             import av  # noqa: F401
         except ImportError as error:
-            raise UserError('films need the package av: pip install "prefrl[people]".') from error
+            raise UserError(f"films need the package av: {install('people')}.") from error
         made: Any = iio.imwrite(
             "<bytes>", frames, extension=".mp4", plugin="pyav", codec="libx264", fps=fps, out_pixel_format="yuv420p"
         )

@@ -8,7 +8,7 @@ oracle and evaluation read it here, and nothing above the recorder does.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from prefrl.experience.memory import check_room
 from prefrl.experience.ring import ArrayRing, FrameRing, is_shifted
 from prefrl.experience.vector import CUT_SHORT, GAME
 from prefrl.words.errors import UserError
-from prefrl.words.preference import Query, Segment
+from prefrl.words.preference import Occasion, Query, Segment
 
 SAMPLE = 4096  # steps that means and deviations over recent experience are taken from
 
@@ -107,6 +107,43 @@ class Recorder(VecEnvWrapper):
         """Environment steps taken since the start, over all environments."""
         return self._rows * self.num_envs
 
+    def reborn(self, venv: VecEnv, watch: Callable[[], NDArray[Any]] | None = None) -> None:
+        """Go on in these environments, the same made anew; episodes that run end here, as a time limit would end them.
+
+        The next call is `reset`.
+        """
+        self.venv.close()
+        self.venv, self.watch = venv, watch
+
+    def state(self) -> dict[str, Any]:
+        """What was experienced: the ring, and how far each environment's episodes have come."""
+        return {
+            "ring": None if self._observations is None else self._observations.state(),
+            "is_stacks": isinstance(self._observations, FrameRing),
+            "actions": self._actions,
+            "rewards": self._rewards,
+            "episode": self._episode,
+            "offset": self._offset,
+            "terminated": self._terminated,
+            "scenes": _as_bytes(self._scenes),
+            "rows": self._rows,
+            "now_episode": self._now_episode,
+            "ends_early": self.ends_early,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Hold what `state` returned; the next call is `reset`."""
+        shape = self._last_observations.shape[1:]
+        if state["ring"] is not None:
+            kind = FrameRing if state["is_stacks"] else ArrayRing
+            self._observations = kind(self.capacity, self.num_envs, shape, self._last_observations.dtype)
+            self._observations.restore(state["ring"])
+        self._actions[:], self._rewards[:] = state["actions"], state["rewards"]
+        self._episode[:], self._offset[:] = state["episode"], state["offset"]
+        self._terminated[:], self._now_episode[:] = state["terminated"], state["now_episode"]
+        self._scenes, self._rows, self.ends_early = _as_objects(state["scenes"]), state["rows"], state["ends_early"]
+        self._game_began[:] = self.steps
+
     def reset(self) -> NDArray[Any]:
         """Begin a new episode everywhere.
 
@@ -123,6 +160,7 @@ class Recorder(VecEnvWrapper):
         assert isinstance(observations, np.ndarray)
         self._begin_episodes(np.ones(self.num_envs, bool))
         self._last_observations = observations.copy()
+        self._game_began[:] = self.steps
         if self.watch is not None:
             self._last_scene = self.watch()
         return observations
@@ -294,7 +332,23 @@ class Recorder(VecEnvWrapper):
         left = rng.integers(len(starts), size=count) if count else np.zeros(0, np.int64)
         right = rng.integers(len(starts) - 1, size=count) if count else np.zeros(0, np.int64)
         right += right >= left  # uniform over the other windows: no segment is compared with itself
-        chosen = np.stack([left, right], axis=1)
+        return self._pairs(np.stack([left, right], axis=1), segment_steps, starts, lengths)
+
+    def every_pair(self, segment_steps: int, at_most: int) -> Pairs | None:
+        """Every two windows that `pairs` draws from, each two once; None where that makes more than `at_most` pairs."""
+        starts, lengths = self._windows(segment_steps, self.capacity)
+        if len(starts) * (len(starts) - 1) // 2 > at_most:
+            return None
+        return self._pairs(np.stack(np.triu_indices(len(starts), 1), axis=1), segment_steps, starts, lengths)
+
+    def _pairs(
+        self,
+        chosen: NDArray[np.int64],
+        segment_steps: int,
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> Pairs:
+        """The pairs of windows at these places, (n, 2)."""
         row, env = np.divmod(starts[chosen], self.num_envs)
         return Pairs(self, segment_steps, row, env, lengths[chosen])
 
@@ -314,6 +368,22 @@ class Recorder(VecEnvWrapper):
                 length[: len(ends)][ends & (length[: len(ends)] == 0)] = short
         starts = np.flatnonzero(length)
         return starts + (self._rows - len(rows)) * self.num_envs, length.reshape(-1)[starts]
+
+
+def _as_bytes(scenes: NDArray[Any] | None) -> Any:
+    """Scenes as a checkpoint can hold them: pictures, which are JPEG files of any length, as a list of them."""
+    if scenes is None or scenes.dtype != object:
+        return scenes
+    return {"shape": scenes.shape, "files": [file or b"" for file in scenes.ravel().tolist()]}
+
+
+def _as_objects(kept: Any) -> NDArray[Any] | None:
+    """What `_as_bytes` was given."""
+    if not isinstance(kept, Mapping):
+        return kept  # type: ignore[no-any-return]
+    scenes = np.zeros(len(kept["files"]), object)
+    scenes[:] = [file or 0 for file in kept["files"]]
+    return scenes.reshape(kept["shape"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -367,6 +437,13 @@ class Pairs:
         rewards = np.where(within, self.recorder._rewards[ring, self.env[..., None]], 0.0)
         returns: NDArray[np.float64] = rewards.sum(-1)
         return returns
+
+    def occasions(self) -> list[tuple[Occasion, Occasion]]:
+        """When each pair's windows begin, left and right."""
+        recorder, ring = self.recorder, self.row % self.recorder.capacity
+        seed = np.full(self.row.shape, recorder.run_seed)
+        at = np.stack([seed, self.env, recorder._episode[ring, self.env], recorder._offset[ring, self.env]], axis=-1)
+        return [(Occasion(*left), Occasion(*right)) for left, right in at.tolist()]
 
     def queries(self) -> list[Query]:
         """Each pair as a query whose segments own copies of their data."""

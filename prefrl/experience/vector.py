@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.experience.environments import find_spec, float32_box, make_env
 from prefrl.experience.guard import short
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, install
 from prefrl.words.lookup import did_you_mean
 from prefrl.words.spaces import is_image, same_inputs
 
@@ -155,7 +155,7 @@ def _envpool(env_id: str, backend: str) -> Any:
         import envpool
     except ImportError as error:
         if backend == "envpool":
-            raise UserError('backend envpool needs the package envpool: pip install "prefrl[fast]".') from error
+            raise UserError(f"backend envpool needs the package envpool: {install('fast')}.") from error
         return None
     return envpool if env_id in envpool.list_all_envs() else None
 

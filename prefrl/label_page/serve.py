@@ -14,7 +14,7 @@ from prefrl.queries.exchange import store_of
 from prefrl.queries.store import Store
 from prefrl.settings import presets
 from prefrl.settings.config import LabelConfig, TrainConfig, from_toml
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, install
 
 MOST_CONNECTIONS = 2_000
 
@@ -32,7 +32,7 @@ def serve(config: LabelConfig) -> None:
         from prefrl.label_page.guard import LOOPBACK
         from prefrl.label_page.studio import Studio
     except ImportError as error:
-        raise UserError(f'the page needs packages that are missing ({error}): pip install "prefrl[people]".') from error
+        raise UserError(f"the page needs packages that are missing ({error}): {install('people')}.") from error
     run = from_toml(TrainConfig, config.run / "config.toml")
     local = config.host in ("localhost", "127.0.0.1", "::1")
     token = None if local else secrets.token_urlsafe(16)

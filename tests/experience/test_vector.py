@@ -15,7 +15,7 @@ from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import CUT_SHORT, GymnasiumVecEnv, first_limits, make_vec_env
 from prefrl.words.errors import UserError
 
-pytest.importorskip("envpool", reason="the extra prefrl[fast] is not installed")
+pytest.importorskip("envpool", reason="the extra fast is not installed")
 
 TASKS: dict[str, dict[str, Any]] = {
     "HalfCheetah-v5": {},
@@ -336,7 +336,7 @@ def test_envpool_missing_is_an_install_line_only_when_asked_for(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "envpool", None)
     with pytest.raises(UserError) as error:
         make_vec_env("Hopper-v5", 1, 0, "envpool")
-    assert "prefrl[fast]" in sentence(error.value)
+    assert '-e ".[fast]" in your checkout' in sentence(error.value)
     assert type(make_vec_env("Hopper-v5", 1, 0, "auto")).__name__ == "DummyVecEnv"
 
 

@@ -1,7 +1,7 @@
-"""Shows the learner r-hat where the environment would show its reward.
+"""What a learner is paid: r-hat where the environment would show its reward, or the true reward, brought to one scale.
 
-`LearnedReward` is live in the loop, over a vector environment; `LearnedRewardEnv` puts a saved, frozen reward model on
-any single environment. Neither passes the true reward on.
+`LearnedReward` and `ScaledTrueReward` are live in the loop, over a vector environment; `LearnedRewardEnv` puts a saved,
+frozen reward model on any single environment. Where r-hat pays, the true reward is not passed on.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.experience.guard import Guard
+from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import CUT_SHORT
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
@@ -85,6 +86,40 @@ class LearnedReward(VecEnvWrapper):
         """Returns (e,), in the reward as it was paid, of the episodes finished since the last call."""
         returns, self._episode_returns = self._episode_returns, []
         return np.array(returns)
+
+
+class ScaledTrueReward(VecEnvWrapper):
+    """Pays the true reward with zero mean and a given standard deviation over a window of recent experience.
+
+    Args:
+        recorder: the environments.
+        reward_std: standard deviation of what is paid.
+        clip: take rewards as at most 1 and at least -1 first (paper, A.2, on Atari).
+    """
+
+    def __init__(self, recorder: Recorder, reward_std: float, clip: bool = False) -> None:
+        super().__init__(recorder)
+        self.bound = 1.0 if clip else np.inf
+        self.recorder, self.reward_std, self.mean, self.std = recorder, reward_std, 0.0, 1.0
+
+    def normalise(self, rewards: NDArray[np.float64]) -> None:
+        """Take mean and standard deviation from these rewards (n,); the mean stays where episodes can end early.
+
+        There, as for a learned reward, the mean is part of the task (see `RewardEnsemble.normalise_outputs`).
+        """
+        rewards = rewards.clip(-self.bound, self.bound)
+        self.mean = 0.0 if self.recorder.ends_early else float(rewards.mean())
+        self.std = float(max(rewards.std(), 1e-8))
+
+    def reset(self) -> Any:
+        """Begin a new episode everywhere."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step, and pay its scaled true reward."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        rewards = rewards.clip(-self.bound, self.bound)
+        return observations, (rewards - self.mean) / self.std * self.reward_std, dones, infos
 
 
 class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):
