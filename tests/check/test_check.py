@@ -119,6 +119,7 @@ class Drawn(gymnasium.Env):
         if self.how == "needs": raise gymnasium.error.DependencyNotInstalled("pygame is not installed")
         picture = numpy.zeros((30, 40, 3), "uint8")
         picture[5] = 255 * (self.how != "black")
+        if self.how == "dark": return -1.0 * picture
         return picture / 255 if self.how == "float" else picture
 """
 
@@ -308,7 +309,8 @@ def test_a_missing_envpool_is_slower_and_no_more(monkeypatch: pytest.MonkeyPatch
     [
         ("well", "ok", "a person can be shown it, 40 x 30 pixels.", ""),
         ("black", "warning", "a picture of one colour", "(h, w, 3) uint8"),
-        ("float", "warning", "a picture [30, 40, 3] float64", "(h, w, 3) uint8"),
+        ("float", "ok", "a person can be shown it, 40 x 30 pixels.", ""),
+        ("dark", "warning", "it draws an array (30, 40, 3) of float64 from -255.0 to 0.0", "(h, w, 3) uint8"),
         ("needs", "warning", "pygame is not installed", "pip install pygame-ce."),
         ("aborts", "warning", "drawing it ended the process, SIGABRT", "rgb_array"),
     ],
