@@ -11,8 +11,9 @@ import sys
 from prefrl.experience.environments import find_spec
 from prefrl.queries.exchange import store_of
 from prefrl.queries.store import Store
+from prefrl.runs.saved import load_run
 from prefrl.settings import presets
-from prefrl.settings.config import LabelConfig, TrainConfig, from_toml
+from prefrl.settings.config import LabelConfig, TrainConfig
 from prefrl.settings.values import name_value
 from prefrl.words.errors import UserError
 
@@ -33,14 +34,16 @@ def serve(config: LabelConfig) -> None:
         from prefrl.label_page.studio import Studio, Task
     except ImportError as error:
         raise UserError(f'the page needs packages that are missing ({error}): pip install "prefrl[people]".') from error
-    run = from_toml(TrainConfig, config.run / "config.toml")
+    run = load_run(config.run, config.trust).config
+    if not isinstance(run, TrainConfig):
+        raise UserError(f"{str(config.run)!r} learns from the true reward, and asks nobody: give a run of labels.")
     local = config.host in ("localhost", "127.0.0.1", "::1")
     token = None if local else secrets.token_urlsafe(16)
     names = () if local else (config.host, socket.gethostname(), socket.getfqdn())
     hosts = (*LOOPBACK, *names, *config.allow_host)
     spec = find_spec(run.env)
     instruction = config.instruction or presets.INSTRUCTIONS.get(spec.name, presets.INSTRUCTION)
-    with Store(store_of(config.run)) as store, bind(config.host, config.port) as bound:
+    with Store(store_of(config.run, config.trust)) as store, bind(config.host, config.port) as bound:
         task = Task(run.env, name_value(run.env_kwargs or (), "environment argument"), config.camera)
         studio = Studio(config.run, store, task)
         try:

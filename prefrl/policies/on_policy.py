@@ -7,7 +7,6 @@ progress drives the schedules, and rollouts are cut so that they add up to the s
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,8 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
@@ -30,6 +27,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import did_you_mean, lookup
 from prefrl.words.spaces import is_image
+from prefrl.words.tensors import load_tensors, save_tensors, size_of
 
 LEARNERS: dict[str, str] = {
     "ppo": "stable_baselines3:PPO",
@@ -37,6 +35,8 @@ LEARNERS: dict[str, str] = {
     "trpo": "sb3_contrib:TRPO",
 }
 CLIP_OBSERVATIONS = 10.0
+MOST_LAYERS = 1_000  # that a saved policy may describe
+MOST_SHARED = 8  # names at most that one weight goes by, where actor and critic share layers
 
 
 class Ongoing(VecEnvWrapper):
@@ -259,14 +259,14 @@ class Learner:
         for name, tensor in self.model.policy.state_dict().items():
             if tensor.data_ptr() not in kept:  # layers that actor and critic share have several names
                 kept.add(tensor.data_ptr())
-                tensors[f"policy.{name}"] = tensor.contiguous()
+                tensors[f"policy.{name}"] = tensor
         if self.normaliser is not None:
             rms = self.normaliser.obs_rms
             assert isinstance(rms, RunningMeanStd)
             tensors |= {"observation_mean": torch.as_tensor(rms.mean), "observation_var": torch.as_tensor(rms.var)}
         acting = {k: v for k, v in self.model.policy_kwargs.items() if not k.startswith("optimizer_")}
         about = {"policy": self.policy_name, "policy_kwargs": acting}
-        save_file(tensors, path, {"prefrl": json.dumps(about, default=repr)})
+        save_tensors(path, tensors, about)
 
 
 class Policy:
@@ -284,15 +284,15 @@ class Policy:
     def __init__(self, path: Path | str, observation_space: Any, action_space: Any) -> None:
         if not Path(path).is_file():
             raise UserError(f"there is no policy at {str(path)!r}: give the policy.safetensors of a finished run.")
+        tensors, about = load_tensors(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["prefrl"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             kind = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy}[about["policy"]]
             if about["policy"] == "CnnPolicy" and not is_image_space_channels_first(observation_space):
                 observation_space = VecTransposeImage.transpose_space(observation_space)
-            self.policy = kind(observation_space, action_space, lambda _: 0.0, **about["policy_kwargs"])
             weights = {n.removeprefix("policy."): t for n, t in tensors.items() if n.startswith("policy.")}
+            acting = {**about["policy_kwargs"], "ortho_init": False}  # the weights are there
+            _check_sizes(kind, (observation_space, action_space, lambda _: 0.0), acting, weights)
+            self.policy = kind(observation_space, action_space, lambda _: 0.0, **acting)
             missing, unexpected = self.policy.load_state_dict(weights, strict=False)
             if unexpected:
                 raise KeyError(unexpected[0])
@@ -300,11 +300,18 @@ class Policy:
             loaded = {here[name].data_ptr() for name in weights}
             if any(here[name].data_ptr() not in loaded for name in missing):
                 raise KeyError(missing[0])
-        except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+            self.mean = tensors["observation_mean"].numpy() if "observation_mean" in tensors else None
+            shapes = {tensors[name].shape for name in ("observation_mean", "observation_var") if name in tensors}
+            if shapes - {torch.Size(observation_space.shape)}:
+                raise ValueError(f"its observations are of shape {[*map(tuple, shapes)]}")
+            if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                raise ValueError("it holds numbers that are not finite")
+            if "observation_var" in tensors and (tensors["observation_var"] < 0).any():
+                raise ValueError("it holds variances below zero")
+        except Exception as error:  # whatever is made of what somebody else wrote
             said = " ".join(str(error).split())
             raise UserError(f"{str(path)!r} is not a policy for this environment: {said:.200}.") from error
         self.policy.set_training_mode(False)
-        self.mean = tensors["observation_mean"].numpy() if "observation_mean" in tensors else None
         self.std = np.sqrt(tensors["observation_var"].numpy() + 1e-8) if "observation_var" in tensors else None
 
     def act(self, observations: NDArray[Any], deterministic: bool = False) -> NDArray[Any]:
@@ -313,3 +320,33 @@ class Policy:
             scaled = (observations - self.mean) / self.std
             observations = np.clip(scaled, -CLIP_OBSERVATIONS, CLIP_OBSERVATIONS).astype(np.float32)
         return self.policy.predict(observations, deterministic=deterministic)[0]
+
+
+def _check_sizes(
+    kind: type[ActorCriticPolicy],
+    made_of: tuple[Any, ...],
+    policy_kwargs: Mapping[str, Any],
+    weights: Mapping[str, torch.Tensor],
+) -> None:
+    """See that a policy has the weights that its file holds, before memory is taken for them.
+
+    Args:
+        kind: of policy.
+        made_of: its first arguments.
+        policy_kwargs: the others, as the file has them.
+        weights: in the file, by name.
+
+    Raises:
+        ValueError: it has others, or more layers.
+    """
+    if str(policy_kwargs).count(",") > MOST_LAYERS:
+        raise ValueError(f"its policy_kwargs have more than {MOST_LAYERS} parts")
+    nowhere = torch.device("meta")  # where tensors have shapes and no contents
+    outline = type("Outline", (kind,), {"device": nowhere})
+    with nowhere:
+        shapes = {name: tensor.shape for name, tensor in outline(*made_of, **policy_kwargs).state_dict().items()}
+    for name, tensor in weights.items():
+        if shapes.get(name) != tensor.shape:
+            raise ValueError(f"its {name} is of shape {tuple(tensor.shape)}, and is to be {shapes.get(name)}")
+    if sum(math.prod(shape) for shape in shapes.values()) > MOST_SHARED * size_of(dict(weights)):
+        raise ValueError("it describes more weights than it holds")

@@ -29,7 +29,8 @@ import numpy as np
 
 from prefrl.experience.environments import make_env
 from prefrl.queries.store import Given, Rows, Store
-from prefrl.settings.config import LabelsConfig, TrainConfig, from_toml
+from prefrl.settings.config import LabelsConfig, read_run
+from prefrl.settings.trust import check_package, check_trust, file_of
 from prefrl.words.errors import UserError
 from prefrl.words.stats import cohen_kappa
 
@@ -41,23 +42,31 @@ ANSWER = ("query_key", "labeler", "mu", "seconds", "answered_at")
 COLUMNS = ("event", *QUESTION, *ANSWER, "withdrawn_at")
 
 
-def store_of(place: Path | str) -> str:
+def store_of(place: Path | str, trust: bool = False) -> str:
     """The URL or path of the store that a run's folder, a file or a URL stands for.
 
+    Args:
+        place: a run's folder, a store's file, or its URL.
+        trust: call the host that a run's folder names, although the run was not made here.
+
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the run's folder names a host.
     """
     if "://" in str(place) or Path(place).is_file():
         return str(place)
     folder = Path(place)
     if (folder / "config.toml").is_file():
-        url = from_toml(TrainConfig, folder / "config.toml").store
-        if url or (folder / "labels.sqlite").is_file():
-            return url or str(folder / "labels.sqlite")
+        config = read_run(folder)
+        store = getattr(config, "store", None) or str(folder / "labels.sqlite")
+        if not trust:
+            check_trust(config, folder, "host")
+        file = file_of(store)
+        if file is None or file.is_file():  # looking at answers makes no new store
+            return store
     raise UserError(f"there are no answers at {str(place)!r}: give the folder of a run, a store's file, or its URL.")
 
 
-def read(place: Path | str) -> Rows:
+def read(place: Path | str, trust: bool = False) -> Rows:
     """Everything in a store, or in a folder that `write` wrote.
 
     Raises:
@@ -65,7 +74,7 @@ def read(place: Path | str) -> Rows:
     """
     if "://" not in str(place) and (Path(place) / "segments.npz").is_file():
         return _read_folder(Path(place))
-    with Store(store_of(place)) as store:
+    with Store(store_of(place, trust)) as store:
         return store.dump()
 
 
@@ -268,7 +277,7 @@ def exchange(config: LabelsConfig) -> str:
     if config.action == "stats":
         texts = []
         for place in config.places:
-            with Store(store_of(place)) as store:
+            with Store(store_of(place, config.trust)) as store:
                 texts.append(report(store))
         return "\n\n".join(texts)
     if config.out is None:
@@ -277,13 +286,15 @@ def exchange(config: LabelsConfig) -> str:
     if config.action == "export":
         if len(config.places) != 1:
             raise UserError(f"export writes one store at a time, and {len(config.places)} are named: merge them first.")
-        rows = read(config.places[0])
+        rows = read(config.places[0], config.trust)
         if config.format == "minari":
+            if not config.trust and rows["segments"]:
+                check_package(rows["segments"][0]["env_id"], repr(config.places[0]))
             write_minari(rows, config.out)
         else:
             write(rows, Path(config.out), config.format)
         return config.out
-    found = [read(place) for place in config.places]  # all of them, before anything is written
+    found = [read(place, config.trust) for place in config.places]  # all of them, before anything is written
     with Store(config.out) as store:
         for rows in found:
             store.restore(rows)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from prefrl.studies.evaluate import Evaluation, evaluate_run
 from prefrl.studies.plots import AXIS, GRID, INK, MUTED, PALETTE, curves_figure
 from prefrl.words.bradley_terry import probability
 from prefrl.words.errors import UserError
+from prefrl.words.files import read_text
 from prefrl.words.preference import Preference, Segment
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ class Side:
     true: str
 
 
-def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int = 10_000) -> None:
+def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int = 10_000, trust: bool = False) -> None:
     """Write the page of these runs.
 
     Args:
@@ -89,6 +91,7 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         out: the file, .html.
         clips: questions of each run that are shown with both segments.
         steps: of fresh behaviour that each reward model is judged on.
+        trust: as of `prefrl.runs.saved.load_run`.
 
     Raises:
         UserError: there is no run, one cannot be read, or the file cannot be written.
@@ -99,7 +102,7 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         raise UserError(f"a report is an .html file in a folder that is there: got {str(out)!r}.")
     if clips < 0:
         raise UserError(f"clips={clips} must not be negative: 0 shows none.")
-    runs = [load_run(folder) for folder in find_runs(folders)]
+    runs = [load_run(folder, trust) for folder in find_runs(folders)]
     outcomes = read_outcomes([run.folder for run in runs])
     figure = curves_figure(panels(outcomes))
     shown = []
@@ -121,7 +124,10 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         results=results(outcomes),
         runs=shown,
     )
-    out.write_text(page)
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {str(out)!r}: {error.strerror}; give another file with --out.") from error
 
 
 def _title(outcomes: Sequence[Outcome]) -> str:
@@ -133,8 +139,6 @@ def _title(outcomes: Sequence[Outcome]) -> str:
 
 def _run(run: SavedRun, outcome: Outcome, clips: int, steps: int) -> dict[str, Any]:
     """What the template shows of a run."""
-    import json
-
     about: dict[str, Any] = {
         "name": f"{outcome.task}, {arm_name(run.config)}, seed {outcome.seed}",
         "folder": str(run.folder),
@@ -142,7 +146,7 @@ def _run(run: SavedRun, outcome: Outcome, clips: int, steps: int) -> dict[str, A
         "seconds": outcome.seconds,
         "steps": int(run.metrics["step"][-1]),
         "settings": to_toml(run.config),
-        "versions": json.loads((run.folder / "versions.json").read_text()),
+        "versions": _versions(run.folder / "versions.json"),
         "learned": isinstance(run.config, TrainConfig),
     }
     if not about["learned"]:
@@ -164,6 +168,22 @@ def _run(run: SavedRun, outcome: Outcome, clips: int, steps: int) -> dict[str, A
         "fresh_steps": steps,
         "stretch": STRETCH,
     }
+
+
+def _versions(path: Path) -> dict[str, str]:
+    """The versions that a run wrote down.
+
+    Raises:
+        UserError: there is no such file, or it is another's.
+    """
+    text = read_text(path)
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{str(path)!r} is not JSON ({error}): give the folder of a run.") from error
+    if not isinstance(said, dict):
+        raise UserError(f"{str(path)!r} does not name versions: give the folder of a run.")
+    return {name: str(version) for name, version in said.items()}
 
 
 def label_log(run: SavedRun, clips: int) -> list[Asked]:

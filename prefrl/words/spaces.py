@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,19 @@ def describe(space: spaces.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.MultiBinary):
         return {"kind": "MultiBinary", "shape": list(space.shape)}
     raise UserError(f"a reward cannot be learned on {space}: it takes Box, Discrete, MultiDiscrete and MultiBinary.")
+
+
+def described_size(description: dict[str, Any]) -> int:
+    """Numbers in the encoding of the space that `describe` described; nothing is made of it.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no such description.
+    """
+    if description["kind"] == "Discrete":
+        return int(description["n"])
+    if description["kind"] == "MultiDiscrete":
+        return sum(int(count) for count in np.ravel(description["nvec"]))
+    return math.prod(int(length) for length in description["shape"])
 
 
 def space_of(description: dict[str, Any]) -> spaces.Space[Any]:
