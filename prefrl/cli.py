@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -259,9 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         config = _parse(given)
-        if isinstance(config, LOOKING):  # what they start is not to find anything here, either
-            os.environ["PYTHONSAFEPATH"] = "1"
-        code = next(verb for kind, verb in COMMANDS.values() if type(config) is kind)(config) or 0
+        with _children_look_elsewhere() if isinstance(config, LOOKING) else nullcontext():
+            code = next(verb for kind, verb in COMMANDS.values() if type(config) is kind)(config) or 0
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever reads has had enough: `prefrl envs | head`
@@ -275,6 +275,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"prefrl: {said}", file=sys.stderr)
         return 2
+
+
+@contextmanager
+def _children_look_elsewhere() -> Iterator[None]:
+    """Python processes that are started meanwhile do not look for modules in the working folder, as they would."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _mistake(error: Exception) -> str | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 from prefrl.queries.human import Human
 from prefrl.queries.oracle import make_oracle
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.lookup import lookup
 from prefrl.words.preference import Preference, Query
 
@@ -72,7 +73,8 @@ def make_labeler(name: str, teachers: Sequence[str], seed: int, **people: Any) -
     """
     if name in LABELERS:
         return LABELERS[name](teachers, seed, **people)
-    labeler = find_factory(name)(seed=seed)
+    with blamed_on(f"labeler {name!r}, as it was made,", "mend it, or answer with another --labeler"):
+        labeler = find_factory(name)(seed=seed)
     if not callable(labeler):
         raise UserError(
             f"labeler {name!r} made {labeler!r}, which is not callable: return an object that takes a sequence of "
@@ -85,9 +87,11 @@ def answers_of(name: str, labeler: Labeler, queries: Sequence[Query]) -> list[Pr
     """What the labeler called `name` says to these queries.
 
     Raises:
-        UserError: it returned something else than a list of preferences.
+        UserError: it failed, or returned something else than a list of preferences.
     """
-    answers: Any = labeler(queries)
+    ours = nullcontext() if name in LABELERS else blamed_on(f"labeler {name!r}", "mend it, or answer with another")
+    with ours:
+        answers: Any = labeler(queries)
     wrong = None
     if not isinstance(answers, Sequence):
         wrong = f"{answers!r:.80}"

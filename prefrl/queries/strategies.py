@@ -19,7 +19,7 @@ from torch import Tensor
 from prefrl.experience.recorder import Pairs
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.rewards.watch import in_parts, predicted_preferences
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.lookup import lookup
 
 Strategy = Callable[[RewardEnsemble, Pairs], NDArray[np.floating]]
@@ -52,7 +52,9 @@ def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int
     """
     if not count:
         return candidates[np.zeros(0, np.int64)]
-    given: Any = score(r_hat, candidates)
+    called = getattr(score, "__name__", repr(score))
+    with blamed_on(f"strategy {called}", "it is given the reward ensemble and n pairs, and returns n scores"):
+        given: Any = score(r_hat, candidates)
     n, kind, wrong = len(candidates), type(given).__name__, None
     try:
         scores = np.asarray(given, np.float64)
@@ -64,7 +66,7 @@ def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int
         wrong = f"{kind} ({' '.join(str(error).split()):.150})"
     if wrong:
         raise UserError(
-            f"strategy {getattr(score, '__name__', repr(score))} returned {wrong}: it must return one score per pair, "
+            f"strategy {called} returned {wrong}: it must return one score per pair, "
             f"here an array of {n} numbers, the highest for what should be asked first."
         )
     return candidates[np.argsort(-scores, kind="stable")[:count]]

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from itertools import pairwise
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,6 +39,7 @@ from prefrl.settings.trust import sign
 from prefrl.words.errors import UserError
 from prefrl.words.files import read_text
 
+MOST_MEASURED = 1e30  # that a cell of a table holds: what is infinite leaves it empty
 PARTS = ("learn", "ask", "answer", "fit", "log")  # of a phase, as `RunLog.part` names them
 LIBRARIES = ("prefrl", "gymnasium", "mujoco", "envpool", "ale-py", "stable-baselines3", "sb3-contrib", "torch", "numpy")
 
@@ -196,30 +197,33 @@ def read_table(path: Path, *needed: str) -> dict[str, list[float]]:
         UserError: there is no such file, it has no rows, or it is no table of numbers by growing steps.
     """
     try:
-        head, *rows = list(csv.reader(io.StringIO(read_text(path), newline=""))) or [[]]
-        table = _columns(head, rows, needed) if rows else {}
+        table = _columns(csv.reader(io.StringIO(read_text(path), newline="")), needed)
     except (csv.Error, ValueError) as error:
         if isinstance(error, UserError):
             raise
         said = " ".join(str(error).split())
         raise UserError(f"{str(path)!r} is not a table that a run wrote: {said:.150}.") from error
-    if not rows:
+    if not table.get("step"):
         raise UserError(f"{str(path)!r} has no rows yet: the run has not finished its first phase.")
     return table
 
 
-def _columns(head: list[str], rows: list[list[str]], needed: Sequence[str]) -> dict[str, list[float]]:
-    """The table's columns of numbers; ValueError where it is none."""
-    whole = [row + [""] * (len(head) - len(row)) for row in rows]  # the last may be half written
-    table = {
-        name: [float(cell) if cell else math.nan for cell in cells]
-        for name, cells in zip(head, zip(*whole, strict=True), strict=True)
-    }
-    for name in ("step", *needed):
-        if name not in table:
-            raise ValueError(f"it has no column {name}")
-    if not all(before < after for before, after in pairwise([-1.0, *table["step"], MOST_STEPS])):  # nor is any NaN
-        raise ValueError("its steps do not grow")
+def _columns(rows: Iterator[list[str]], needed: Sequence[str]) -> dict[str, list[float]]:
+    """The columns of these rows, the first of which names them; ValueError at the first that is no run's."""
+    head = next(rows, [])
+    table: dict[str, list[float]] = {name: [] for name in head}
+    for row in rows:
+        for name in ("step", *needed):
+            if name not in table:
+                raise ValueError(f"it has no column {name}")
+        step = table["step"][-1] if table["step"] else -1.0
+        for name, cell in zip_longest(head, row, fillvalue=""):  # the last may be half written
+            value = float(cell) if cell else math.nan
+            if abs(value) > MOST_MEASURED:
+                raise ValueError(f"{name} is {cell}")
+            table[name].append(value)
+        if not step < table["step"][-1] < MOST_STEPS:  # written so that NaN is refused as well
+            raise ValueError("its steps do not grow")
     return table
 
 

@@ -20,7 +20,7 @@ from prefrl.runs.runlog import read_table
 from prefrl.settings.config import BaselineConfig, VideoConfig, read_run
 from prefrl.settings.trust import check_trust
 from prefrl.settings.values import name_value
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.files import write_whole
 from prefrl.words.preference import Preference
 
@@ -91,7 +91,11 @@ def film_policy(config: VideoConfig) -> Path:
         raise UserError(f"seconds={config.seconds} must be more than zero, and 600 at most.")
     env_kwargs = name_value(run.config.env_kwargs or (), "environment argument")
     with closing(Artist(run.config.env, env_kwargs, config.camera)) as artist:
-        made = film(*policy_frames(run.policy.act, artist, config.seconds, config.seed), out.suffix)
+        with blamed_on(
+            f"{run.config.env} with the policy of {str(run.folder)!r}", "`prefrl check` says what is wrong with it"
+        ):
+            frames, fps = policy_frames(run.policy.act, artist, config.seconds, config.seed)
+        made = film(frames, fps, out.suffix)
     try:
         if config.out is None:  # a link of that name in somebody else's folder is replaced, not followed
             write_whole(out, made)

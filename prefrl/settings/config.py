@@ -273,6 +273,8 @@ def read_run(folder: Path) -> BaselineConfig:
     path = folder / "config.toml"
     read_text(path, MOST_BYTES)  # somebody else's may be no file, or never end
     config = from_toml(TrainConfig if "labels" in read_toml(path) else BaselineConfig, path)
+    if not config.env.strip():
+        raise UserError(f"{str(path)!r} names no environment: give the folder of a run.")
     ranges = {"steps": (1, MOST_STEPS), "segment_steps": (1, config.steps), "seed": (0, 2**31 - 1)}
     for name, (least, most) in (ranges | {"noise_floor": (0, 1)}).items():
         value = getattr(config, name, least)

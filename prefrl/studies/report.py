@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefrl.runs.runlog import read_table
 from prefrl.runs.saved import SavedRun, load_run
 from prefrl.settings.config import TrainConfig, arm_name, to_toml
 from prefrl.settings.values import name_value
@@ -27,7 +28,7 @@ from prefrl.studies.compare import Outcome, find_runs, panels, read_outcomes, re
 from prefrl.studies.evaluate import Evaluation, evaluate_run
 from prefrl.studies.plots import AXIS, GRID, INK, MUTED, PALETTE, curves_figure
 from prefrl.words.bradley_terry import probability
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.files import read_text
 from prefrl.words.preference import Preference, Segment
 
@@ -38,6 +39,15 @@ if TYPE_CHECKING:
 LEARNED, TRUE = PALETTE[0], INK
 STRETCH = 250  # steps of an episode that a figure can show one by one
 MOST_LOGGED = 1_500  # questions listed on a page; more are thinned out evenly
+COLUMNS = (  # of metrics.csv, that the page shows
+    "labels_asked",
+    "labels_answered",
+    "alarm",
+    "learned_gain",
+    "accuracy",
+    "held_out_accuracy",
+    "correlation",
+)
 ANSWERS = {1.0: "left", 0.0: "right", 0.5: "equal", None: "cannot tell"}
 
 
@@ -104,6 +114,8 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         raise UserError(f"clips={clips} must not be negative: 0 shows none.")
     runs = [load_run(folder, trust) for folder in find_runs(folders)]
     outcomes = read_outcomes([run.folder for run in runs])
+    for run in runs:
+        _check(run)
     figure = curves_figure(panels(outcomes))
     shown = []
     for place, (run, outcome) in enumerate(zip(runs, outcomes, strict=True), 1):
@@ -111,7 +123,7 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
             print(f"{place} of {len(runs)}: {run.folder}", file=sys.stderr)
         shown.append(_run(run, outcome, clips, steps))
     environment = Environment(
-        loader=PackageLoader("prefrl", "."),
+        loader=PackageLoader("prefrl.studies", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -128,6 +140,28 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {str(out)!r}: {error.strerror}; give another file with --out.") from error
+
+
+def _check(run: SavedRun) -> None:
+    """Read all that the page needs of a run, before minutes are spent on measuring.
+
+    Raises:
+        UserError: some of it is not there, or is not what a run writes.
+    """
+    _versions(run.folder / "versions.json")
+    if isinstance(run.config, TrainConfig):
+        metrics = read_table(run.folder / "metrics.csv", *COLUMNS)
+        if not all(math.isfinite(metrics[name][-1]) for name in ("labels_asked", "labels_answered")):
+            raise UserError(f"the metrics.csv of {str(run.folder)!r} does not say how many labels were asked.")
+        r_hat, _ = run.r_hat, run.policy
+        for place, answer in enumerate(run.answers, 1):
+            for segment in (answer.query.left, answer.query.right):
+                shown = (segment.observations.shape[1:], segment.actions.shape[1:])
+                if shown != (r_hat.observation_space.shape, r_hat.action_space.shape):
+                    raise UserError(
+                        f"answer {place} of {str(run.folder)!r} is about observations and actions of shapes {shown[0]} "
+                        f"and {shown[1]}, and its reward is of others: give a run as it was made."
+                    )
 
 
 def _title(outcomes: Sequence[Outcome]) -> str:
@@ -151,8 +185,9 @@ def _run(run: SavedRun, outcome: Outcome, clips: int, steps: int) -> dict[str, A
     }
     if not about["learned"]:
         return about
+    with blamed_on(f"a clip of {str(run.folder)!r}", "give a run as it was made, or --clips 0"):
+        asked = label_log(run, clips)
     found = evaluate_run(run, steps=steps)
-    asked = label_log(run, clips)
     metrics = run.metrics
     return about | {
         "asked": int(metrics["labels_asked"][-1]),
@@ -207,7 +242,7 @@ def label_log(run: SavedRun, clips: int) -> list[Asked]:
             Asked(
                 number=number,
                 step=left.step,
-                answer=ANSWERS[answer.mu],
+                answer=ANSWERS.get(answer.mu, f"{answer.mu:.2g} for left"),
                 labeler=answer.labeler,
                 seconds=answer.seconds,
                 true_returns=(float(left.rewards.sum()), float(right.rewards.sum())),

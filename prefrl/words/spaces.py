@@ -94,4 +94,6 @@ def space_of(description: dict[str, Any]) -> spaces.Space[Any]:
         return spaces.Discrete(about["n"], start=about["start"])
     if kind == "MultiDiscrete":
         return spaces.MultiDiscrete(np.array(about["nvec"]), start=np.array(about["start"]))
-    return spaces.MultiBinary(about["shape"])
+    if kind == "MultiBinary":
+        return spaces.MultiBinary(about["shape"])
+    raise ValueError(f"there is no kind of space called {kind!r:.40}")
