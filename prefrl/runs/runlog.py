@@ -218,6 +218,8 @@ def _columns(rows: Iterator[list[str]], needed: Sequence[str]) -> dict[str, list
                 raise ValueError(f"it has no column {name}")
         step = table["step"][-1] if table["step"] else -1.0
         for name, cell in zip_longest(head, row, fillvalue=""):  # the last may be half written
+            if not name:
+                raise ValueError("a row is longer than the first")
             value = float(cell) if cell else math.nan
             if abs(value) > MOST_MEASURED:
                 raise ValueError(f"{name} is {cell}")

@@ -91,9 +91,8 @@ def film_policy(config: VideoConfig) -> Path:
         raise UserError(f"seconds={config.seconds} must be more than zero, and 600 at most.")
     env_kwargs = name_value(run.config.env_kwargs or (), "environment argument")
     with closing(Artist(run.config.env, env_kwargs, config.camera)) as artist:
-        with blamed_on(
-            f"{run.config.env} with the policy of {str(run.folder)!r}", "`prefrl check` says what is wrong with it"
-        ):
+        played = f"{run.config.env} with the policy of {str(run.folder)!r}"
+        with blamed_on(played, "`prefrl check` says what is wrong with it"):
             frames, fps = policy_frames(run.policy.act, artist, config.seconds, config.seed)
         made = film(frames, fps, out.suffix)
     try:

@@ -96,9 +96,8 @@ def evaluate_run(
     for name, value, least in (("steps", steps, 1), ("pairs", pairs, 1), ("moments", moments, 2), ("seed", seed, 0)):
         if value < least:
             raise UserError(f"{name}={value} must be at least {least}.")
-    with blamed_on(
-        f"{run.config.env} with the policy of {str(run.folder)!r}", "`prefrl check` says what is wrong with it"
-    ):
+    played = f"{run.config.env} with the policy of {str(run.folder)!r}"
+    with blamed_on(played, "`prefrl check` says what is wrong with it"):
         return _evaluated(run, steps, pairs, moments, discount, seed)
 
 
