@@ -85,9 +85,10 @@ def examine(config: CheckConfig) -> list[Finding]:
     Raises:
         UserError: unknown id, malformed arguments, or too few steps.
     """
-    from prefrl import presets, resolve
     from prefrl.experience.environments import find_spec, make_env
+    from prefrl.runs import resolve
     from prefrl.settings.config import BaselineConfig
+    from prefrl.settings.values import name_value
 
     if config.steps < FEWEST_STEPS or config.seed < 0:
         raise UserError(
@@ -95,12 +96,12 @@ def examine(config: CheckConfig) -> list[Finding]:
             f"zero or more."
         )
     spec = find_spec(config.env)
-    presets.name_value(config.env_kwargs or (), "environment argument")
+    name_value(config.env_kwargs or (), "environment argument")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
             about = resolve.look_at(BaselineConfig(env=config.env, env_kwargs=config.env_kwargs))
-            kwargs = presets.name_value(about.kwargs, "environment argument")
+            kwargs = name_value(about.kwargs, "environment argument")
             env, base = make_env(config.env, kwargs), make_env(config.env, kwargs).unwrapped
         except Exception as error:  # whatever an environment raises while it is made is the finding
             fix = package(error, "change the environment, or its arguments (--env-kwargs), as the line says.")

@@ -18,7 +18,8 @@ import errno
 import json
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
@@ -31,7 +32,7 @@ from prefrl.experience.environments import make_env
 from prefrl.queries.store import Given, Rows, Store
 from prefrl.settings.config import LabelsConfig, read_run
 from prefrl.settings.trust import check_package, check_trust, file_of
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.stats import cohen_kappa
 
 ARRAYS = ("observations", "actions", "rewards")
@@ -66,6 +67,19 @@ def store_of(place: Path | str, trust: bool = False) -> str:
     raise UserError(f"there are no answers at {str(place)!r}: give the folder of a run, a store's file, or its URL.")
 
 
+@contextmanager
+def looking_at(place: Path | str, trust: bool = False) -> Iterator[Store]:
+    """The store of a place, to be read; arguments as of `store_of`.
+
+    Raises:
+        UserError: there is none, it may not be asked, or it holds what no store does.
+    """
+    url = store_of(place, trust)
+    with blamed_on(f"the store of {str(place)!r}", "it holds what prefrl never wrote, so ask who made it"):
+        with Store(url) as store:
+            yield store
+
+
 def read(place: Path | str, trust: bool = False) -> Rows:
     """Everything in a store, or in a folder that `write` wrote.
 
@@ -74,7 +88,7 @@ def read(place: Path | str, trust: bool = False) -> Rows:
     """
     if "://" not in str(place) and (Path(place) / "segments.npz").is_file():
         return _read_folder(Path(place))
-    with Store(store_of(place, trust)) as store:
+    with looking_at(place, trust) as store:
         return store.dump()
 
 
@@ -178,7 +192,8 @@ def inherit(store: Store, places: Iterable[Path | str], env_id: str, segment_ste
                     f"the answers in {str(place)!r} are about segments of {len(row['steps'][0])} steps of "
                     f"{row['env_id']}, and this run has {segment_steps} of {env_id}: start from answers about the same."
                 )
-        store.restore(rows)
+        with blamed_on(f"what is in {str(place)!r}", "it holds what prefrl never wrote, so ask who made it"):
+            store.restore(rows)
 
 
 def write_minari(rows: Rows, dataset_id: str, root: Path | None = None) -> None:
@@ -277,7 +292,7 @@ def exchange(config: LabelsConfig) -> str:
     if config.action == "stats":
         texts = []
         for place in config.places:
-            with Store(store_of(place, config.trust)) as store:
+            with looking_at(place, config.trust) as store:
                 texts.append(report(store))
         return "\n\n".join(texts)
     if config.out is None:
@@ -295,10 +310,11 @@ def exchange(config: LabelsConfig) -> str:
             write(rows, Path(config.out), config.format)
         return config.out
     found = [read(place, config.trust) for place in config.places]  # all of them, before anything is written
-    with Store(config.out) as store:
-        for rows in found:
-            store.restore(rows)
-        return report(store)
+    with blamed_on(f"what is in {' '.join(config.places)}", "it holds what prefrl never wrote, so ask who made it"):
+        with Store(config.out) as store:
+            for rows in found:
+                store.restore(rows)
+            return report(store)
 
 
 def report(store: Store) -> str:

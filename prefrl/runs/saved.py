@@ -13,8 +13,7 @@ import gymnasium as gym
 from prefrl.experience.clips import FILMS, Artist, film, policy_frames
 from prefrl.experience.environments import make_env
 from prefrl.policies.on_policy import Policy
-from prefrl.queries.exchange import store_of
-from prefrl.queries.store import Store
+from prefrl.queries.exchange import looking_at
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.runlog import read_table
 from prefrl.settings.config import BaselineConfig, VideoConfig, read_run
@@ -68,7 +67,7 @@ class SavedRun:
     @cached_property
     def answers(self) -> list[Preference]:
         """Every answer, in order of arrival."""
-        with Store(store_of(self.folder, self.trusted)) as store:
+        with looking_at(self.folder, self.trusted) as store:
             return store.answers()[0]
 
     def make_env(self, **render: Any) -> gym.Env[Any, Any]:
