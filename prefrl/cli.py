@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -171,7 +172,7 @@ def _evaluate(config: EvaluateConfig) -> None:
     }
     print(measures_table(measured))
     if config.out is not None:
-        with config.out.open("w", newline="") as file:
+        with config.out.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ["run", *next(iter(measured.values()))], lineterminator="\n")
             writer.writeheader()
             writer.writerows({"run": run, **measures} for run, measures in measured.items())
@@ -258,6 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when it did what was asked, 1 when a check failed, 2 after a sentence about what was wrong with the asking.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show is shown as it can
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         config = _parse(given)
         with _children_look_elsewhere() if isinstance(config, LOOKING) else nullcontext():
@@ -303,6 +306,8 @@ def _mistake(error: Exception) -> str | None:
     if isinstance(first, OSError) and first.errno is not None:
         place = f" {str(first.filename)!r}" if first.filename else ""
         return f"cannot read or write{place} ({first.strerror}): see that there is room, and permission."
+    if isinstance(first, UnicodeEncodeError):
+        return f"{first.object!r:.80} has no place in this locale's encoding: use one of UTF-8, or set PYTHONUTF8=1."
     if isinstance(first, MemoryError):
         return "this takes more memory than there is: ask for less at a time."
     for one in (first, error):

@@ -35,6 +35,7 @@ from prefrl.settings.trust import check_package, check_trust, file_of
 from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.stats import cohen_kappa
 
+NOT_OURS = "it holds what prefrl never wrote, so ask who made it"
 ARRAYS = ("observations", "actions", "rewards")
 EVENTS = {"question": "queries", "answer": "answers", "withdrawal": "withdrawals"}
 TIMES = ("asked_at", "answered_at", "withdrawn_at")
@@ -75,9 +76,8 @@ def looking_at(place: Path | str, trust: bool = False) -> Iterator[Store]:
         UserError: there is none, it may not be asked, or it holds what no store does.
     """
     url = store_of(place, trust)
-    with blamed_on(f"the store of {str(place)!r}", "it holds what prefrl never wrote, so ask who made it"):
-        with Store(url) as store:
-            yield store
+    with blamed_on(f"the store of {str(place)!r}", NOT_OURS), Store(url) as store:
+        yield store
 
 
 def read(place: Path | str, trust: bool = False) -> Rows:
@@ -192,7 +192,7 @@ def inherit(store: Store, places: Iterable[Path | str], env_id: str, segment_ste
                     f"the answers in {str(place)!r} are about segments of {len(row['steps'][0])} steps of "
                     f"{row['env_id']}, and this run has {segment_steps} of {env_id}: start from answers about the same."
                 )
-        with blamed_on(f"what is in {str(place)!r}", "it holds what prefrl never wrote, so ask who made it"):
+        with blamed_on(f"what is in {str(place)!r}", NOT_OURS):
             store.restore(rows)
 
 
@@ -310,11 +310,10 @@ def exchange(config: LabelsConfig) -> str:
             write(rows, Path(config.out), config.format)
         return config.out
     found = [read(place, config.trust) for place in config.places]  # all of them, before anything is written
-    with blamed_on(f"what is in {' '.join(config.places)}", "it holds what prefrl never wrote, so ask who made it"):
-        with Store(config.out) as store:
-            for rows in found:
-                store.restore(rows)
-            return report(store)
+    with blamed_on(f"what is in {' '.join(config.places)}", NOT_OURS), Store(config.out) as store:
+        for rows in found:
+            store.restore(rows)
+        return report(store)
 
 
 def report(store: Store) -> str:
