@@ -9,13 +9,13 @@ import socket
 import sys
 
 from prefrl.experience.environments import find_spec
+from prefrl.experience.task import Task
 from prefrl.queries.exchange import store_of
 from prefrl.queries.store import Store
 from prefrl.runs.saved import load_run
 from prefrl.settings import presets
 from prefrl.settings.config import LabelConfig, TrainConfig
-from prefrl.settings.values import name_value
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, install
 
 MOST_CONNECTIONS = 2_000
 
@@ -31,9 +31,9 @@ def serve(config: LabelConfig) -> None:
 
         from prefrl.label_page.app import About, create_app, draw_ahead
         from prefrl.label_page.guard import LOOPBACK
-        from prefrl.label_page.studio import Studio, Task
+        from prefrl.label_page.studio import Studio
     except ImportError as error:
-        raise UserError(f'the page needs packages that are missing ({error}): pip install "prefrl[people]".') from error
+        raise UserError(f"the page needs packages that are missing ({error}): {install('people')}.") from error
     run = load_run(config.run, config.trust).config
     if not isinstance(run, TrainConfig):
         raise UserError(f"{str(config.run)!r} learns from the true reward, and asks nobody: give a run of labels.")
@@ -44,8 +44,7 @@ def serve(config: LabelConfig) -> None:
     spec = find_spec(run.env)
     instruction = config.instruction or presets.INSTRUCTIONS.get(spec.name, presets.INSTRUCTION)
     with Store(store_of(config.run, config.trust)) as store, bind(config.host, config.port) as bound:
-        task = Task(run.env, name_value(run.env_kwargs or (), "environment argument"), config.camera)
-        studio = Studio(config.run, store, task)
+        studio = Studio(config.run, store, Task.of(run), config.camera)
         try:
             studio.check()
             about = About(spec.name, instruction, run, config.run)

@@ -19,7 +19,7 @@ from torch import Tensor
 from prefrl.experience.recorder import Pairs
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.rewards.watch import in_parts, predicted_preferences
-from prefrl.words.errors import UserError, blamed_on
+from prefrl.words.errors import UserError, in_short
 from prefrl.words.lookup import lookup
 
 Strategy = Callable[[RewardEnsemble, Pairs], NDArray[np.floating]]
@@ -48,13 +48,27 @@ def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int
     """The `count` candidates with the highest scores; among equals, the first.
 
     Raises:
-        UserError: the strategy returned something else than a score for each pair.
+        UserError: as `best_first`.
     """
-    if not count:
-        return candidates[np.zeros(0, np.int64)]
-    called = getattr(score, "__name__", repr(score))
-    with blamed_on(f"strategy {called}", "it is given the reward ensemble and n pairs, and returns n scores"):
+    return candidates[best_first(score, r_hat, candidates)[:count] if count else np.zeros(0, np.int64)]
+
+
+def best_first(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs) -> NDArray[np.int64]:
+    """The places of the candidates from the highest score to the lowest; among equals, the first comes first.
+
+    Raises:
+        UserError: the strategy failed, or returned something else than a score for each pair.
+    """
+    name = getattr(score, "__name__", repr(score))
+    try:
         given: Any = score(r_hat, candidates)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"strategy {name} failed with {in_short(error)}; it is called as strategy(r_hat, pairs) "
+            f"and returns one score per pair."
+        ) from error
     n, kind, wrong = len(candidates), type(given).__name__, None
     try:
         scores = np.asarray(given, np.float64)
@@ -66,10 +80,10 @@ def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int
         wrong = f"{kind} ({' '.join(str(error).split()):.150})"
     if wrong:
         raise UserError(
-            f"strategy {called} returned {wrong}: it must return one score per pair, "
+            f"strategy {name} returned {wrong}: it must return one score per pair, "
             f"here an array of {n} numbers, the highest for what should be asked first."
         )
-    return candidates[np.argsort(-scores, kind="stable")[:count]]
+    return np.argsort(-scores, kind="stable")
 
 
 def uniform(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:

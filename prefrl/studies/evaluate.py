@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from prefrl.experience.guard import Guard
 from prefrl.experience.recorder import Recorder, mean_true_return
-from prefrl.experience.vector import make_vec_env
 from prefrl.rewards.watch import agreement
 from prefrl.runs.saved import SavedRun
 from prefrl.settings.config import TrainConfig
-from prefrl.settings.values import name_value
 from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.measures import (
     Probe,
@@ -44,8 +43,11 @@ def policy_return(
         env: a single environment with its own reward.
         episodes: how many.
         seed: of the first reset.
+
+    Raises:
+        UserError: the environment failed, or paid what is no finite number.
     """
-    returns = np.zeros(episodes)
+    env, returns = Guard(env), np.zeros(episodes)
     for episode in range(episodes):
         observation, _ = env.reset(seed=seed if episode == 0 else None)
         done = False
@@ -108,10 +110,7 @@ def _evaluated(run: SavedRun, steps: int, pairs: int, moments: int, discount: fl
     if config.segment_steps > steps:
         raise UserError(f"steps={steps} hold no segment of {config.segment_steps} steps, as the run had: take more.")
     rng = np.random.default_rng(seed)
-    env_kwargs = name_value(config.env_kwargs or (), "environment argument")
-    recorder = Recorder(
-        make_vec_env(config.env, 1, seed, "gymnasium", env_kwargs, config.fixed_horizon), config.env, seed, steps
-    )
+    recorder = Recorder(replace(run.task, backend="gymnasium").make_vec(1, seed), config.env, seed, steps)
     for space, learned_on in (
         (recorder.observation_space, r_hat.observation_space),
         (recorder.action_space, r_hat.action_space),
@@ -133,8 +132,9 @@ def _evaluated(run: SavedRun, steps: int, pairs: int, moments: int, discount: fl
     episodes = recorder.pop_episodes()
     recorder.close()
     lost = steps - len(true)  # of the first episode: a ring of frames keeps a few less
-    ends = np.cumsum([episode.steps for episode in episodes], dtype=np.int64) - lost
-    learned_returns = np.array([part.sum() for part in np.split(learned, ends)[:-1]])
+    ends = np.array([episode.step for episode in episodes], np.int64) - lost
+    began = [max(0, end - episode.steps) for end, episode in zip(ends.tolist(), episodes, strict=True)]
+    learned_returns = np.array([learned[begin:end].sum() for begin, end in zip(began, ends.tolist(), strict=True)])
     true_returns = np.array([episode.true_return for episode in episodes])
     measures |= {
         "step_correlation": correlation(learned, true),

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefrl.experience.clips import find_display
 from prefrl.runs.runlog import read_table
 from prefrl.runs.saved import SavedRun, load_run
 from prefrl.settings.config import TrainConfig, arm_name, to_toml
-from prefrl.settings.values import name_value
 from prefrl.studies.compare import Outcome, find_runs, panels, read_outcomes, results
 from prefrl.studies.evaluate import Evaluation, evaluate_run
 from prefrl.studies.plots import AXIS, GRID, INK, MUTED, PALETTE, curves_figure
 from prefrl.words.bradley_terry import probability
 from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.files import read_text
-from prefrl.words.preference import Preference, Segment
+from prefrl.words.preference import Preference, Segment, word_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,6 @@ COLUMNS = (  # of metrics.csv, that the page shows
     "held_out_accuracy",
     "correlation",
 )
-ANSWERS = {1.0: "left", 0.0: "right", 0.5: "equal", None: "cannot tell"}
 
 
 @dataclass(frozen=True)
@@ -112,6 +111,7 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         raise UserError(f"a report is an .html file in a folder that is there: got {str(out)!r}.")
     if clips < 0:
         raise UserError(f"clips={clips} must not be negative: 0 shows none.")
+    find_display()  # before an environment is made: what draws may be chosen once
     runs = [load_run(folder, trust) for folder in find_runs(folders)]
     outcomes = read_outcomes([run.folder for run in runs])
     for run in runs:
@@ -237,17 +237,17 @@ def label_log(run: SavedRun, clips: int) -> list[Asked]:
     log = []
     for place, ((number, answer), p) in enumerate(zip(logged, predicted, strict=True)):
         left, right = answer.query.left, answer.query.right
-        decided = answer.mu in (0.0, 1.0)
+        decided = answer.mu not in (None, 0.5)
         log.append(
             Asked(
                 number=number,
                 step=left.step,
-                answer=ANSWERS.get(answer.mu, f"{answer.mu:.2g} for left"),
+                answer=word_of(answer.mu),
                 labeler=answer.labeler,
                 seconds=answer.seconds,
                 true_returns=(float(left.rewards.sum()), float(right.rewards.sum())),
                 predicted=p,
-                agrees=(p > 0.5) == (answer.mu == 1.0) if decided else None,
+                agrees=(p > 0.5) == (word_of(answer.mu) == "left") if decided else None,
                 sides=_sides(run, (left, right), draw) if place in chosen else (),
             )
         )
@@ -284,12 +284,12 @@ def _clip_maker(run: SavedRun) -> Callable[[Segment], str]:
         clips: Any = import_module("prefrl.experience.clips")
     except ImportError:  # lines of reward alone
         return lambda segment: ""
-    artist = clips.Artist(run.config.env, name_value(run.config.env_kwargs or (), "environment argument"))
+    artist = clips.Artist(run.task)
 
     def draw(segment: Segment) -> str:
         with suppress(UserError):
             frames = artist.frames(segment)[:, ::2, ::2]
-            data = clips.film(frames, clips.frame_rate(run.config.env, len(segment)), ".webp")
+            data = clips.film(frames, clips.frame_rate(run.task, len(segment)), ".webp")
             return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
         return ""
 
