@@ -1,4 +1,4 @@
-"""A run that is stopped, however, goes on from its newest checkpoint, and ends as the unbroken run does, to the byte."""
+"""A run that is stopped, however, goes on from its newest checkpoint, and ends as the unbroken one, to the byte."""
 
 import csv
 import shutil
@@ -155,9 +155,8 @@ def test_a_generator_left_out_would_be_noticed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_is_killed_goes_on(tmp_path, number):
-    command = (
-        ["train", "--env", "Pendulum-v1", "--steps", "6000", "--labels", "20", "--set", "n_steps=32", "n_epochs=2", "--checkpoint-every", "2000"]
-    )
+    asked = "--env Pendulum-v1 --steps 6000 --labels 20 --set n_steps=32 n_epochs=2 --checkpoint-every 2000"
+    command = ["train", *asked.split()]
     subprocess.run([*PREFRL, *command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
     killed = subprocess.Popen([*PREFRL, *command, "--out", str(tmp_path / "killed")], stderr=subprocess.PIPE, text=True)
     while not checkpoint.has_any(tmp_path / "killed"):

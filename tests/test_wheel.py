@@ -85,9 +85,8 @@ def installed(request: pytest.FixtureRequest, built: Built, tmp_path: Path) -> P
         pytest.skip(f"this machine has no Python {version}")
     ran([python, "-m", "venv", tmp_path / "env"], tmp_path)
     ran([tmp_path / "env/bin/python", "-m", "pip", "install", "-q", "--no-deps", "--no-index", built.wheel], tmp_path)
-    if (
-        version == HERE
-    ):  # a .pth file's line is a folder whose own .pth files, such as an editable install's, do nothing
+    if version == HERE:
+        # A folder that a .pth file names is searched, and its own .pth files, an editable install's, are not read.
         shared = [path for path in sys.path if Path(path).name == "site-packages"]
         (packages(tmp_path / "env/bin") / "shared.pth").write_text("\n".join(shared), encoding="utf-8")
     return tmp_path / "env/bin"

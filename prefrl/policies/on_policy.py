@@ -25,12 +25,14 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space_channels_first
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.settings.resolved import Resolved
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import did_you_mean, lookup
+from prefrl.words.optimisers import restore_optimiser
 from prefrl.words.spaces import is_image
 from prefrl.words.tensors import load_tensors, save_tensors, size_of
 
@@ -423,6 +425,10 @@ class Learner:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
         self.model.set_parameters(state["parameters"], device=self.model.device)
+        for name, saved in state["parameters"].items():
+            part = recursive_getattr(self.model, name)
+            if isinstance(part, torch.optim.Optimizer):
+                restore_optimiser(part, saved)
         if self.normaliser is not None:
             rms, seen = self.normaliser.obs_rms, state["observations"]
             assert isinstance(rms, RunningMeanStd)

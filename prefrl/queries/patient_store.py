@@ -51,7 +51,8 @@ class PatientStore(Store):
         self._folder = folder
         self._away_until, self._said = 0.0, False
         try:
-            self.claim(folder)
+            if Path(self._name).parent != folder:  # what lies in its folder is its own
+                self.claim(folder)
             self._counted = super().counts()
             self._is_used = self._counted.asked > 0
         except BaseException:

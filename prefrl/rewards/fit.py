@@ -23,6 +23,7 @@ from torch import Tensor
 from prefrl.rewards.answers import Answers, Minibatch
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.bradley_terry import cross_entropy
+from prefrl.words.optimisers import restore_optimiser
 from prefrl.words.preference import Preference
 
 L2_FACTOR = 1.02  # per gradient step; Ibarz et al. 2018 (A.3) use 1.001 over fifty times as many steps
@@ -126,7 +127,7 @@ class Fit:
         """Go on from what `state` returned."""
         device = self.answers.device
         self.r_hat.restore(state["r_hat"])
-        self.adam.load_state_dict(state["adam"])
+        restore_optimiser(self.adam, state["adam"])
         self.l2 = state["l2"].to(device)
         self._losses = None if state["losses"] is None else state["losses"].to(device)
         self._given = [(key, labeler) for key, labeler in state["given"]]

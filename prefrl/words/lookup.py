@@ -19,9 +19,10 @@ T = TypeVar("T")
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A question, "Did you mean 'x'?", when something known resembles what was given, else an empty string."""
-    by_small_letters = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(given.lower(), list(by_small_letters), n=1, cutoff=0.5)
-    return f" Did you mean {by_small_letters[close[0]]!r}?" if close else ""
+    names = list(known)
+    close = [name for name in names if name.lower() == given.lower()]
+    close = close or difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def import_named(what: str, module: str) -> ModuleType:

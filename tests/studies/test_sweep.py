@@ -137,6 +137,7 @@ def test_a_sweep_that_is_stopped_and_fails_goes_on_until_it_is_done(tmp_path, ca
     assert capsys.readouterr().out == "3 of 3 runs are finished.\n"
 
 
+@pytest.mark.long  # a cluster is started, and a lost node waited for until Ray gives it up
 def test_a_machine_is_lost_and_the_sweep_completes(capsys):
     Path("grid.toml").write_text(f'{SMALL}\nseed = {list(range(8))}\nlabels = 10\nlabeler = "a_slow_labeler:make"\n')
     Path("a_slow_labeler.py").write_text(
