@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -48,6 +50,8 @@ class EvaluateConfig:
     """Seeds behaviour and pairs."""
     out: Path | None = None
     """Write the measures as CSV here too, a row for each run."""
+    trust: bool = False
+    """Import the environment's package that a run's folder names."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class ReportConfig:
     """Questions of each run that are shown with both segments."""
     steps: int = 10_000
     """Environment steps of fresh behaviour that each reward model is judged on."""
+    trust: bool = False
+    """Import the environment's package, and call the database's host, that a run's folder names."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,7 @@ def _evaluate(config: EvaluateConfig) -> None:
 
     if config.out is not None:
         _check_place(config.out)
-    runs = [load_run(folder) for folder in find_runs(config.runs)]
+    runs = [load_run(folder, config.trust) for folder in find_runs(config.runs)]
     learned = [run for run in runs if isinstance(run.config, TrainConfig) or run.folder in config.runs]
     if not learned:
         raise UserError(f"no run in {' '.join(map(str, config.runs))} has a reward model: all are of the true reward.")
@@ -202,7 +208,7 @@ def _report(config: ReportConfig) -> None:
     from prefrl.studies.report import write_page
 
     _check_place(config.out)
-    write_page(config.runs, config.out, config.clips, config.steps)
+    write_page(config.runs, config.out, config.clips, config.steps, config.trust)
     print(config.out)
 
 
@@ -250,6 +256,9 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
 }
 
 
+LOOKING = (PlotConfig, EvaluateConfig, ReportConfig, LabelConfig, LabelsConfig, VideoConfig)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -257,7 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when it did what was asked, 1 when a check failed, 2 after a sentence about what was wrong with the asking.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.path.insert(0, str(Path.cwd()))  # so that "my_module:my_labeler" beside the user is found
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show is shown as it can
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         config = _parse(given)
         if isinstance(config, ResumeConfig):
@@ -265,18 +275,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(resume(config.run))
             return 0
-        code = next(verb for kind, verb in COMMANDS.values() if type(config) is kind)(config) or 0
+        with _children_look_elsewhere() if isinstance(config, LOOKING) else nullcontext():
+            code = next(verb for kind, verb in COMMANDS.values() if type(config) is kind)(config) or 0
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever reads has had enough: `prefrl envs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush fails as well
         return 141  # as of a program that SIGPIPE ended
-    except UserError as error:
-        print(f"prefrl: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("prefrl: stopped; the run folder holds everything up to the last finished phase.", file=sys.stderr)
         return 130
+    except Exception as error:
+        if (said := _mistake(error)) is None:
+            raise
+        print(f"prefrl: {said}", file=sys.stderr)
+        return 2
+
+
+@contextmanager
+def _children_look_elsewhere() -> Iterator[None]:
+    """Python processes that are started meanwhile do not look for modules in the working folder, as they would."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+def _mistake(error: Exception) -> str | None:
+    """What the user, or his machine, did wrong, in a sentence; None where it is a mistake of ours.
+
+    Of several errors, each met while cleaning up after another, the first says what is wrong: on a full disk, that it
+    is full.
+    """
+    first: BaseException = error
+    while first.__context__ is not None and not first.__suppress_context__:
+        first = first.__context__
+    if isinstance(first, OSError) and first.errno is not None:
+        place = f" {str(first.filename)!r}" if first.filename else ""
+        return f"cannot read or write{place} ({first.strerror}): see that there is room, and permission."
+    if isinstance(first, UnicodeEncodeError):
+        return f"{first.object!r:.80} has no place in this locale's encoding: use one of UTF-8, or set PYTHONUTF8=1."
+    if isinstance(first, MemoryError):
+        return "this takes more memory than there is: ask for less at a time."
+    for one in (first, error):
+        if isinstance(one, UserError):
+            return str(one)
+    return None
 
 
 def _parse(given: list[str]) -> Any:

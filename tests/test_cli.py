@@ -9,8 +9,9 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
-from prefrl.cli import main
+from prefrl.cli import _mistake, main
 from prefrl.studies.compare import find_runs
+from prefrl.words.errors import UserError
 
 SMALL = ["--env", "Pendulum-v1", "--steps", "4000", "--labels", "20", "--n-envs", "8", "--no-tensorboard"]
 FAST = ["--set", "n_steps=50", "batch_size=100", "n_epochs=1", "--phases", "4"]
@@ -280,3 +281,101 @@ def test_help_is_quick_and_needs_no_torch():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("False")
     assert "--labels" in done.stdout
+
+
+def test_a_file_called_as_an_installed_package_is_not_run(tmp_path):
+    for name in ("gymnasium", "prefrl_envs", "envpool", "numpy", "mujoco", "multiprocessing"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the working folder was run')\n")
+    script = "import sys; from prefrl.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-P", "-c", script, "envs", "Hopper"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "prefrl/Hopper-v0" in done.stdout
+
+
+def raised_while_cleaning_up(first, second):
+    try:
+        try:
+            raise first
+        finally:
+            raise second
+    except type(second) as error:
+        return error
+
+
+def test_of_errors_met_one_while_cleaning_up_after_another_the_first_is_told():
+    full = OSError(28, "No space left on device", "runs/one/metrics.csv")
+    said = _mistake(raised_while_cleaning_up(full, RuntimeError("the weights cannot be written")))
+    assert said and said.startswith("cannot read or write 'runs/one/metrics.csv' (No space left on device): ")
+    assert _mistake(raised_while_cleaning_up(UserError("The first."), full)) == "The first."
+    assert _mistake(raised_while_cleaning_up(KeyError("ours"), full)) is None  # a mistake of ours keeps its traceback
+    with pytest.raises(UserError) as told:
+        raise UserError("What it means.") from full
+    assert _mistake(told.value) == "What it means."
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told_in_a_sentence(tmp_path):
+    script = "import sys; from prefrl.cli import main; sys.exit(main(['envs', 'Hopper']))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "prefrl: cannot read or write (No space left on device): see that there is room, and permission.\n"
+    )
+
+
+def test_a_text_that_the_locale_cannot_write_is_told_in_a_sentence(capsys):
+    assert main(["baseline", *SMALL[:4], *SMALL[-3:], *FAST, "--arm", "Gr\udcf6\udcdfe", "--out", "one"]) == 2
+    error = capsys.readouterr().err
+    assert "PYTHONUTF8=1" in error
+    assert error.count("\n") == 1
+
+
+OWN = """
+class Shy:
+    def __init__(self, seed):
+        pass
+
+    def __call__(self, queries):
+        return queries[0].middle
+
+
+def refuses(seed):
+    raise OverflowError("too many seeds")
+
+
+def divides(r_hat, pairs):
+    return 1 // 0
+
+
+def hops(t):
+    return [0, 1][round(t) + 2]
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (
+            "--labeler my_failures:Shy",
+            "AttributeError: 'Query' object has no attribute 'middle', my_failures.py line 7",
+        ),
+        ("--labeler my_failures:refuses", "OverflowError: too many seeds, my_failures.py line 11"),
+        (
+            "--strategy my_failures:divides",
+            "ZeroDivisionError: integer division or modulo by zero, my_failures.py line 15",
+        ),
+        ("--schedule my_failures:hops", "IndexError: list index out of range, my_failures.py line 19"),
+    ],
+)
+def test_code_of_ones_own_that_fails_is_told_with_its_place(option, says, capsys):
+    Path("my_failures.py").write_text(OWN)
+    sys.modules.pop("my_failures", None)
+    assert main(["train", *SMALL, *FAST, *option.split(), "--out", "one"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("prefrl: ")
+    assert says in error

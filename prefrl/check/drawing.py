@@ -51,7 +51,7 @@ def draw_apart(spec: bytes, library: str | None) -> dict[str, Any]:
         shape and varies (whether its pixels differ), or error, a clause.
     """
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)} | ({"MUJOCO_GL": library} if library else {})
-    command = [sys.executable, "-c", "from prefrl.check.drawing import draw; draw()"]
+    command = [sys.executable, "-P", "-c", "from prefrl.check.drawing import draw; draw()"]
     try:
         done = subprocess.run(command, input=spec, capture_output=True, env=environ, timeout=120, check=False)
     except subprocess.TimeoutExpired:

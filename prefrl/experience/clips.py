@@ -274,7 +274,7 @@ def find_display() -> None:
         if ctypes.util.find_library(file):
             code = "import mujoco; mujoco.GLContext(16, 16).make_current()"
             environ = {**os.environ, "MUJOCO_GL": library}
-            done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, check=False)
+            done = subprocess.run([sys.executable, "-P", "-c", code], env=environ, capture_output=True, check=False)
             if done.returncode == 0:
                 os.environ["MUJOCO_GL"] = library
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from functools import cache
 from importlib.metadata import entry_points
@@ -16,7 +15,7 @@ from prefrl.experience.fixed_horizon import FixedHorizon
 from prefrl.experience.guard import Guard, short
 from prefrl.settings import presets
 from prefrl.words.errors import UserError
-from prefrl.words.lookup import did_you_mean
+from prefrl.words.lookup import did_you_mean, import_named
 from prefrl.words.spaces import SMALLEST_IMAGE, is_image
 
 MOST_INPUTS = 10_000  # numbers in an observation that a network without convolutions still makes sense of
@@ -30,11 +29,7 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     """
     package, colon, name = env_id.rpartition(":")
     if colon:
-        try:
-            importlib.import_module(package)
-        except (Exception, SystemExit) as error:  # whatever its own lines raise
-            said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UserError(f"environment {env_id!r}: package {package!r} cannot be imported ({said:.200}).") from error
+        import_named(f"environment {env_id!r}: package {package!r}", package)
     if name not in gym.registry:
         load_plugins()
     if name not in gym.registry:

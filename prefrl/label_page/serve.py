@@ -12,8 +12,9 @@ from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
 from prefrl.queries.exchange import store_of
 from prefrl.queries.store import Store
+from prefrl.runs.saved import load_run
 from prefrl.settings import presets
-from prefrl.settings.config import LabelConfig, TrainConfig, from_toml
+from prefrl.settings.config import LabelConfig, TrainConfig
 from prefrl.words.errors import UserError, install
 
 MOST_CONNECTIONS = 2_000
@@ -33,14 +34,16 @@ def serve(config: LabelConfig) -> None:
         from prefrl.label_page.studio import Studio
     except ImportError as error:
         raise UserError(f"the page needs packages that are missing ({error}): {install('people')}.") from error
-    run = from_toml(TrainConfig, config.run / "config.toml")
+    run = load_run(config.run, config.trust).config
+    if not isinstance(run, TrainConfig):
+        raise UserError(f"{str(config.run)!r} learns from the true reward, and asks nobody: give a run of labels.")
     local = config.host in ("localhost", "127.0.0.1", "::1")
     token = None if local else secrets.token_urlsafe(16)
     names = () if local else (config.host, socket.gethostname(), socket.getfqdn())
     hosts = (*LOOPBACK, *names, *config.allow_host)
     spec = find_spec(run.env)
     instruction = config.instruction or presets.INSTRUCTIONS.get(spec.name, presets.INSTRUCTION)
-    with Store(store_of(config.run)) as store, bind(config.host, config.port) as bound:
+    with Store(store_of(config.run, config.trust)) as store, bind(config.host, config.port) as bound:
         studio = Studio(config.run, store, Task.of(run), config.camera)
         try:
             studio.check()

@@ -169,5 +169,5 @@ def _draw(segment: Segment, fps: int) -> bytes:
 
 def _draw_policy(folder: Path) -> bytes:
     assert _artist is not None
-    run = load_run(folder)
+    run = load_run(folder, trust=True)  # whoever began this process has asked
     return film(*policy_frames(run.policy.act, _artist, POLICY_S, seed=run.config.seed))

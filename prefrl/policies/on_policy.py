@@ -19,8 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -36,6 +34,7 @@ from prefrl.words.errors import UserError
 from prefrl.words.lookup import did_you_mean, lookup
 from prefrl.words.optimisers import restore_optimiser
 from prefrl.words.spaces import is_image
+from prefrl.words.tensors import load_tensors, save_tensors, size_of
 
 LEARNERS: dict[str, str] = {
     "ppo": "stable_baselines3:PPO",
@@ -51,6 +50,8 @@ NAMED: dict[str, tuple[ModuleType, type]] = {
 }
 """Keys of `policy_kwargs` whose value is a class: where it is found by name, and what it must be."""
 CLIP_OBSERVATIONS = 10.0
+MOST_LAYERS = 1_000  # that a saved policy may describe
+MOST_SHARED = 8  # names at most that one weight goes by, where actor and critic share layers
 
 
 class Ongoing(VecEnvWrapper):
@@ -439,7 +440,7 @@ class Learner:
     def save(self, path: Path) -> None:
         """Write the policy's weights and its observation normalisation as safetensors."""
         about, tensors = self._content()
-        save_file(tensors, path, {"prefrl": json.dumps(about)})
+        save_tensors(path, tensors, about)
 
     def _content(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """What is saved: how the policy is made, as JSON has it, and its tensors."""
@@ -448,7 +449,7 @@ class Learner:
         for name, tensor in self.model.policy.state_dict().items():
             if tensor.data_ptr() not in kept:  # layers that actor and critic share have several names
                 kept.add(tensor.data_ptr())
-                tensors[f"policy.{name}"] = tensor.contiguous()
+                tensors[f"policy.{name}"] = tensor
         if self.normaliser is not None:
             rms = self.normaliser.obs_rms
             assert isinstance(rms, RunningMeanStd)
@@ -470,7 +471,8 @@ def _rebuilt(
         observation_space = VecTransposeImage.transpose_space(observation_space)
     weights = {n.removeprefix("policy."): t for n, t in tensors.items() if n.startswith("policy.")}
     explores_by_state = "log_std" in weights and weights["log_std"].ndim == 2
-    made_with = {"use_sde": explores_by_state} | _with_classes(about["policy_kwargs"])
+    made_with = {"use_sde": explores_by_state} | _with_classes(about["policy_kwargs"]) | {"ortho_init": False}
+    _check_sizes(kind, (observation_space, action_space, lambda _: 0.0), made_with, weights)
     policy = kind(observation_space, action_space, lambda _: 0.0, **made_with)
     missing, unexpected = policy.load_state_dict(weights, strict=False)
     if unexpected:
@@ -503,12 +505,17 @@ class Policy:
     def __init__(self, path: Path | str, observation_space: Any, action_space: Any) -> None:
         if not Path(path).is_file():
             raise UserError(f"there is no policy at {str(path)!r}: give the policy.safetensors of a finished run.")
+        tensors, about = load_tensors(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["prefrl"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             self.policy = _rebuilt(about, tensors, observation_space, action_space)
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            shapes = {tensors[name].shape for name in ("observation_mean", "observation_var") if name in tensors}
+            if shapes - {torch.Size(observation_space.shape)}:
+                raise ValueError(f"its observations are of shape {[*map(tuple, shapes)]}")
+            if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                raise ValueError("it holds numbers that are not finite")
+            if "observation_var" in tensors and (tensors["observation_var"] < 0).any():
+                raise ValueError("it holds variances below zero")
+        except Exception as error:  # whatever is made of what somebody else wrote
             said = " ".join(str(error).split())
             raise UserError(f"{str(path)!r} is not a policy for this environment: {said:.200}.") from error
         self.mean = tensors["observation_mean"].numpy() if "observation_mean" in tensors else None
@@ -527,3 +534,35 @@ class Policy:
             with torch.no_grad():
                 self.policy.reset_noise(len(observations))
         return self.policy.predict(observations, deterministic=deterministic)[0]
+
+
+def _check_sizes(
+    kind: type[ActorCriticPolicy],
+    made_of: tuple[Any, ...],
+    policy_kwargs: Mapping[str, Any],
+    weights: Mapping[str, torch.Tensor],
+) -> None:
+    """See that a policy has the weights that its file holds, before memory is taken for them.
+
+    Args:
+        kind: of policy.
+        made_of: its first arguments.
+        policy_kwargs: the others, as the file has them.
+        weights: in the file, by name.
+
+    Raises:
+        ValueError: it has others, or more layers.
+    """
+    if str(policy_kwargs).count(",") > MOST_LAYERS:
+        raise ValueError(f"its policy_kwargs have more than {MOST_LAYERS} parts")
+    # Noise that depends on the state is drawn as it is made, which needs contents; it is as wide as the last layer.
+    plain = {name: value for name, value in policy_kwargs.items() if "sde" not in name and name != "squash_output"}
+    nowhere = torch.device("meta")  # where tensors have shapes and no contents
+    outline = type("Outline", (kind,), {"device": nowhere})
+    with nowhere:
+        shapes = {name: tensor.shape for name, tensor in outline(*made_of, **plain).state_dict().items()}
+    for name, tensor in weights.items():
+        if shapes.get(name) != tensor.shape and name != "log_std":
+            raise ValueError(f"its {name} is of shape {tuple(tensor.shape)}, and is to be {shapes.get(name)}")
+    if sum(math.prod(shape) for shape in shapes.values()) > MOST_SHARED * size_of(dict(weights)):
+        raise ValueError("it describes more weights than it holds")

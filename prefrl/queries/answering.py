@@ -14,7 +14,7 @@ from typing import Any
 
 from prefrl.queries.labelers import Labeler
 from prefrl.queries.store import Store
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, in_short
 from prefrl.words.preference import Preference, Query
 
 
@@ -105,9 +105,8 @@ class Answering:
         except UserError:
             raise
         except Exception as error:
-            said = " ".join(str(error).split()) or "no message"
             raise UserError(
-                f"labeler {self.name!r} failed with {type(error).__name__}: {said:.200}; what was answered before is "
+                f"labeler {self.name!r} failed with {in_short(error)}; what was answered before is "
                 f"recorded, and starts another run with --labels-from."
             ) from error
 

@@ -43,12 +43,14 @@ from prefrl.experience.task import Task
 from prefrl.queries.rows import checked
 from prefrl.queries.store import Given, Rows, Store
 from prefrl.queries.store_tables import ARRAYS, INTEGERS, MOST_BYTES, array_of
-from prefrl.settings.config import LabelsConfig, TrainConfig, from_toml
+from prefrl.settings.config import LabelsConfig, TrainConfig, from_toml, read_run
+from prefrl.settings.trust import check_package, check_trust, file_of
 from prefrl.settings.values import name_value
-from prefrl.words.errors import UserError, install
+from prefrl.words.errors import UserError, blamed_on, install
 from prefrl.words.preference import word_of
 from prefrl.words.stats import cohen_kappa
 
+NOT_OURS = "it holds what prefrl never wrote, so ask who made it"
 EVENTS = {"question": "queries", "answer": "answers", "withdrawal": "withdrawals"}
 TIMES = ("asked_at", "answered_at", "withdrawn_at")
 SIDES = ("left_key", "right_key")
@@ -59,23 +61,43 @@ COLUMNS = ("event", *SIDES, *QUESTION, *ANSWER, *MORE, "withdrawn_at")
 ITEM = ("query_key", "place", "segment_key", *INTEGERS)
 
 
-def store_of(place: Path | str) -> str:
+def store_of(place: Path | str, trust: bool = False) -> str:
     """The URL or path of the store that a run's folder, a file or a URL stands for.
 
+    Args:
+        place: a run's folder, a store's file, or its URL.
+        trust: call the host that a run's folder names, although the run was not made here.
+
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the run's folder names a host.
     """
     if "://" in str(place) or Path(place).is_file():
         return str(place)
     folder = Path(place)
     if (folder / "config.toml").is_file():
-        url = from_toml(TrainConfig, folder / "config.toml").store
-        if url or (folder / "labels.sqlite").is_file():
-            return url or str(folder / "labels.sqlite")
+        config = read_run(folder)
+        store = getattr(config, "store", None) or str(folder / "labels.sqlite")
+        if not trust:
+            check_trust(config, folder, "host")
+        file = file_of(store)
+        if file is None or file.is_file():  # looking at answers makes no new store
+            return store
     raise UserError(f"there are no answers at {str(place)!r}: give the folder of a run, a store's file, or its URL.")
 
 
-def read(place: Path | str) -> Rows:
+@contextmanager
+def looking_at(place: Path | str, trust: bool = False) -> Iterator[Store]:
+    """The store of a place, to be read; arguments as of `store_of`.
+
+    Raises:
+        UserError: there is none, it may not be asked, or it holds what no store does.
+    """
+    url = store_of(place, trust)
+    with blamed_on(f"the store of {str(place)!r}", NOT_OURS), Store.reading(url) as store:
+        yield store
+
+
+def read(place: Path | str, trust: bool = False) -> Rows:
     """Everything in a store, or in a folder that `write` wrote; nothing there is changed, not even a store's version.
 
     Raises:
@@ -83,7 +105,7 @@ def read(place: Path | str) -> Rows:
     """
     if "://" not in str(place) and (Path(place) / "segments.npz").is_file():
         return checked(_read_folder(Path(place)), str(place))
-    with Store.reading(store_of(place)) as store:
+    with looking_at(place, trust) as store:
         return checked(store.dump(), str(place))
 
 
@@ -247,7 +269,8 @@ def inherit(store: Store, places: Iterable[Path | str], env_id: str, segment_ste
                     f"the answers in {str(place)!r} are about segments of {len(row['steps'][0])} steps of "
                     f"{row['env_id']}, and this run has {segment_steps} of {env_id}: start from answers about the same."
                 )
-        store.restore(rows)
+        with blamed_on(f"what is in {str(place)!r}", NOT_OURS):
+            store.restore(rows)
 
 
 def write_minari(
@@ -369,7 +392,7 @@ def exchange(config: LabelsConfig) -> str:
     if config.action == "stats":
         texts = []
         for place in config.places:
-            with Store.reading(store_of(place)) as store:
+            with looking_at(place, config.trust) as store:
                 texts.append(report(store))
         return "\n\n".join(texts)
     if config.out is None:
@@ -378,16 +401,18 @@ def exchange(config: LabelsConfig) -> str:
     if config.action == "export":
         if len(config.places) != 1:
             raise UserError(f"export writes one store at a time, and {len(config.places)} are named: merge them first.")
-        rows = read(config.places[0])
+        rows = read(config.places[0], config.trust)
         if config.format == "minari":
+            if not config.trust and rows["segments"]:
+                check_package(rows["segments"][0]["env_id"], repr(config.places[0]))
             left_out = write_minari(rows, config.out, **_environment(config))
             if left_out:
                 return f"{config.out}\n{left_out} segments of a single step have no transition, and are left out"
         else:
             write(rows, Path(config.out), config.format)
         return config.out
-    found = [read(place) for place in config.places]  # all of them, before anything is written
-    with Store(config.out) as store:
+    found = [read(place, config.trust) for place in config.places]  # all of them, before anything is written
+    with blamed_on(f"what is in {' '.join(config.places)}", NOT_OURS), Store(config.out) as store:
         for rows in found:
             store.restore(rows)
         return report(store)

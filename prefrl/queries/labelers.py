@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from prefrl.queries.human import Human
 from prefrl.queries.oracle import make_oracle
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, in_short
 from prefrl.words.lookup import lookup
 from prefrl.words.preference import Preference, Query
 
@@ -77,9 +77,8 @@ def make_labeler(name: str, teachers: Sequence[str], seed: int, **people: Any) -
     except UserError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split()) or "no message"
         raise UserError(
-            f"labeler {name!r} could not be made: factory(seed={seed}) failed with {type(error).__name__}: {said:.200}."
+            f"labeler {name!r} could not be made: factory(seed={seed}) failed with {in_short(error)}."
         ) from error
     if not callable(labeler):
         raise UserError(

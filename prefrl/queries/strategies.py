@@ -19,7 +19,7 @@ from torch import Tensor
 from prefrl.experience.recorder import Pairs
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.rewards.watch import in_parts, predicted_preferences
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, in_short
 from prefrl.words.lookup import lookup
 
 Strategy = Callable[[RewardEnsemble, Pairs], NDArray[np.floating]]
@@ -65,9 +65,8 @@ def best_first(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs) -> NDA
     except UserError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split()) or "no message"
         raise UserError(
-            f"strategy {name} failed with {type(error).__name__}: {said:.200}; it is called as strategy(r_hat, pairs) "
+            f"strategy {name} failed with {in_short(error)}; it is called as strategy(r_hat, pairs) "
             f"and returns one score per pair."
         ) from error
     n, kind, wrong = len(candidates), type(given).__name__, None

@@ -6,8 +6,9 @@ the members, where it rewards the learner.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,16 @@ import torch
 from gymnasium import spaces
 from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
 
 from prefrl.rewards.networks import CNNs, Dropout, MLPs
 from prefrl.words.errors import UserError
-from prefrl.words.spaces import channels_first, describe, encode, encoded_size, is_image, space_of
+from prefrl.words.spaces import channels_first, describe, described_size, encode, encoded_size, is_image, space_of
+from prefrl.words.tensors import load_tensors, save_tensors, size_of
 
 FORMAT = "1"
-
+MOST_PIXELS = 1 << 24  # of an image; a vector is never larger than the file of what was learned on it
 
 AT_ONCE, AT_ONCE_IMAGES = 4096, 128  # steps whose hidden layers are in memory at one time
 
@@ -206,8 +206,7 @@ class RewardEnsemble(nn.Module):
             "action_space": describe(self.action_space),
             **about,
         }
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, path, {"prefrl": json.dumps(described)})  # one key: several come in no fixed order
+        save_tensors(path, self.state_dict(), described)
 
     @classmethod
     def load(cls, path: Path | str) -> RewardEnsemble:
@@ -218,29 +217,55 @@ class RewardEnsemble(nn.Module):
         """
         if not Path(path).is_file():
             raise UserError(f"there is no reward model at {str(path)!r}: give the reward.safetensors of a run folder.")
-        try:
-            with safe_open(path, framework="pt") as file:
-                described = json.loads((file.metadata() or {}).get("prefrl", "{}"))
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise UserError(f"{str(path)!r} is not a safetensors file ({error}).") from error
+        state, described = load_tensors(path)
         if described.get("format") != FORMAT:
             raise UserError(
-                f"{str(path)!r} holds a reward model of format {described.get('format')!r}; this reads {FORMAT!r}."
+                f"{str(path)!r} holds a reward model of format {described.get('format')!r:.40}; this reads {FORMAT!r}."
             )
         try:
-            r_hat = cls(
-                space_of(described["observation_space"]),
-                space_of(described["action_space"]),
-                members=described["members"],
-                reward_std=described["reward_std"],
-                hidden=tuple(described["hidden"]),
-            )
+            about = _fitting(described, size_of(state))
+            r_hat = cls(**about)
             r_hat.load_state_dict(state)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # whatever is made of what somebody else wrote
             said = " ".join(str(error).split())
             raise UserError(f"{str(path)!r} is a damaged reward model: {said:.200}.") from error
         return r_hat
+
+
+def _fitting(described: dict[str, Any], numbers: int) -> dict[str, Any]:
+    """What a file says of its reward model, as the class takes it, before memory is taken for any of it.
+
+    Args:
+        described: as `save` wrote it.
+        numbers: in the file.
+
+    Raises:
+        ValueError: it is of another kind, or larger than the file.
+    """
+    members, hidden, reward_std = described["members"], tuple(described["hidden"]), described["reward_std"]
+    if any(type(size) is not int or not 0 < size <= numbers for size in (members, *hidden)):
+        raise ValueError(f"its members and layers, {members} and {hidden!s:.40}, do not fit into {numbers} numbers")
+    if type(reward_std) not in (int, float) or not 0 < reward_std < math.inf:
+        raise ValueError(f"its reward_std is {reward_std!r:.40}")
+    sizes = [described_size(described[name]) for name in ("observation_space", "action_space")]
+    if not 0 < min(sizes) <= max(sizes) <= max(numbers, MOST_PIXELS):
+        raise ValueError(f"its spaces, of {sizes[0]} and {sizes[1]} numbers, do not fit into {numbers}")
+    observation_space, action_space = space_of(described["observation_space"]), space_of(described["action_space"])
+    if is_image(observation_space):
+        assert observation_space.shape is not None
+        channels, height, width = channels_first(observation_space.shape)
+        least = members * max(height * width, CNNs.LAYERS[0][0] * CNNs.LAYERS[0][1] ** 2 * channels)
+    else:
+        least = members * sum(math.prod(pair) for pair in pairwise((sum(sizes), *hidden, 1)))
+    if least > numbers:
+        raise ValueError(f"its networks have {least} weights or more, and the file holds {numbers}")
+    return {
+        "observation_space": observation_space,
+        "action_space": action_space,
+        "members": members,
+        "reward_std": float(reward_std),
+        "hidden": hidden,
+    }
 
 
 def _deviation(rewards: Float[Tensor, "*k n"]) -> Float[Tensor, "*k"]:

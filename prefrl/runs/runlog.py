@@ -6,6 +6,7 @@ metrics.csv          a row per phase; the same seed gives the same bytes
 timing.csv           seconds spent per phase and part, which no seed repeats
 labels.sqlite        every question and answer, unless --store puts them elsewhere
 tensorboard/         the same measures as events
+made_here            where an environment's package or a database is named: a signature of whoever made the run
 reward.safetensors   r-hat
 policy.safetensors   the policy
 clips/               films that people were shown, which can be made again
@@ -14,6 +15,7 @@ clips/               films that people were shown, which can be made again
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import platform
@@ -21,9 +23,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,9 +34,12 @@ from typing import Any
 import tomli_w
 
 from prefrl.queries.store import NothingThereError, Store
-from prefrl.settings.config import BaselineConfig, to_toml
+from prefrl.settings.config import MOST_STEPS, BaselineConfig, to_toml
+from prefrl.settings.trust import sign
 from prefrl.words.errors import UserError
+from prefrl.words.files import read_text
 
+MOST_MEASURED = 1e30  # that a cell of a table holds: what is infinite leaves it empty
 PARTS = ("learn", "ask", "answer", "fit", "log")  # of a phase, as `RunLog.part` names them
 LIBRARIES = ("prefrl", "gymnasium", "mujoco", "envpool", "ale-py", "stable-baselines3", "sb3-contrib", "torch", "numpy")
 
@@ -79,6 +85,7 @@ class RunLog:
             self.folder.mkdir(parents=True, exist_ok=resume_at is not None)
             with (self.folder / "config.toml").open("wb") as file:
                 tomli_w.dump(to_toml(config), file)
+            sign(config, self.folder)
             (self.folder / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot write the run folder {str(self.folder)!r}: {error.strerror}.") from error
@@ -210,20 +217,47 @@ def _cell(value: float | int) -> str:
     return str(value)
 
 
-def read_table(path: Path) -> dict[str, list[float]]:
+def read_table(path: Path, *needed: str) -> dict[str, list[float]]:
     """The columns of a metrics.csv or timing.csv; an empty cell is NaN.
 
+    Args:
+        path: of the file.
+        needed: columns that it must have, besides `step`.
+
     Raises:
-        UserError: there is no such file, or it has no rows.
+        UserError: there is no such file, it has no rows, or it is no table of numbers by growing steps.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise UserError(f"cannot read {str(path)!r}: {error.strerror}; give the folder of a run.") from error
-    if not rows:
+        table = _columns(csv.reader(io.StringIO(read_text(path), newline="")), needed)
+    except (csv.Error, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        said = " ".join(str(error).split())
+        raise UserError(f"{str(path)!r} is not a table that a run wrote: {said:.150}.") from error
+    if not table.get("step"):
         raise UserError(f"{str(path)!r} has no rows yet: the run has not finished its first phase.")
-    return {name: [float(row[name]) if row[name] else math.nan for row in rows] for name in rows[0]}
+    return table
+
+
+def _columns(rows: Iterator[list[str]], needed: Sequence[str]) -> dict[str, list[float]]:
+    """The columns of these rows, the first of which names them; ValueError at the first that is no run's."""
+    head = next(rows, [])
+    table: dict[str, list[float]] = {name: [] for name in head}
+    for row in rows:
+        for name in ("step", *needed):
+            if name not in table:
+                raise ValueError(f"it has no column {name}")
+        step = table["step"][-1] if table["step"] else -1.0
+        for name, cell in zip_longest(head, row, fillvalue=""):  # the last may be half written
+            if not name:
+                raise ValueError("a row is longer than the first")
+            value = float(cell) if cell else math.nan
+            if abs(value) > MOST_MEASURED:
+                raise ValueError(f"{name} is {cell}")
+            table[name].append(value)
+        if not step < table["step"][-1] < MOST_STEPS:  # written so that NaN is refused as well
+            raise ValueError("its steps do not grow")
+    return table
 
 
 class Progress:

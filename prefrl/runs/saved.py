@@ -13,12 +13,13 @@ import gymnasium as gym
 from prefrl.experience.clips import FILMS, Artist, film, find_display, policy_frames
 from prefrl.experience.task import Task
 from prefrl.policies.on_policy import Policy
-from prefrl.queries.exchange import store_of
-from prefrl.queries.store import Store
+from prefrl.queries.exchange import looking_at
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.runlog import read_table
 from prefrl.settings.config import BaselineConfig, VideoConfig, read_run
-from prefrl.words.errors import UserError
+from prefrl.settings.trust import check_trust
+from prefrl.words.errors import UserError, blamed_on
+from prefrl.words.files import write_whole
 from prefrl.words.preference import Preference
 
 
@@ -29,10 +30,12 @@ class SavedRun:
     Attributes:
         folder: of the run.
         config: its configuration, every default filled in.
+        trusted: whether its store may be asked of the host that the configuration names (`prefrl.settings.trust`).
     """
 
     folder: Path
     config: BaselineConfig
+    trusted: bool = False
 
     @property
     def task(self) -> Task:
@@ -68,7 +71,7 @@ class SavedRun:
     @cached_property
     def answers(self) -> list[Preference]:
         """Every answer, in order of arrival."""
-        with Store.reading(store_of(self.folder)) as store:
+        with looking_at(self.folder, self.trusted) as store:
             return store.answers()[0]
 
     def make_env(self, **render: Any) -> gym.Env[Any, Any]:
@@ -83,25 +86,38 @@ def film_policy(config: VideoConfig) -> Path:
         UserError: no such run or policy, nothing to draw with, or a place that cannot be written to.
     """
     find_display()
-    run = load_run(config.run)
+    run = load_run(config.run, config.trust)
     out = config.out or config.run / "policy.mp4"
     if out.suffix not in FILMS:
         raise UserError(f"a film ends in {', '.join(FILMS)}, and {str(out)!r} does not: choose one of them.")
     if not 0 < config.seconds <= 600:
         raise UserError(f"seconds={config.seconds} must be more than zero, and 600 at most.")
     with closing(Artist(run.task, config.camera)) as artist:
-        made = film(*policy_frames(run.policy.act, artist, config.seconds, config.seed), out.suffix)
+        played = f"{run.config.env} with the policy of {str(run.folder)!r}"
+        with blamed_on(played, "`prefrl check` says what is wrong with it"):
+            frames, fps = policy_frames(run.policy.act, artist, config.seconds, config.seed)
+        made = film(frames, fps, out.suffix)
     try:
-        out.write_bytes(made)
+        if config.out is None:  # a link of that name in somebody else's folder is replaced, not followed
+            write_whole(out, made)
+        else:
+            out.write_bytes(made)
     except OSError as error:
-        raise UserError(f"cannot write {str(out)!r}: {error.strerror}.") from error
+        raise UserError(f"cannot write {str(out)!r}: {error.strerror}; give another file with --out.") from error
     return out
 
 
-def load_run(folder: Path | str) -> SavedRun:
-    """The run in this folder.
+def load_run(folder: Path | str, trust: bool = False) -> SavedRun:
+    """The run in this folder, which may be somebody else's.
+
+    Args:
+        folder: of the run.
+        trust: import, and connect to, what the folder names; otherwise only what is installed here, and files.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no run, or it would have a package imported that is not installed here.
     """
-    return SavedRun(Path(folder), read_run(Path(folder)))
+    config = read_run(Path(folder))
+    if not trust:
+        check_trust(config, Path(folder), "package")
+    return SavedRun(Path(folder), config, trust)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+MOST_BYTES = 1 << 20  # of a run's config.toml
+MOST_STEPS = 10**12  # of a run
 TRUE_REWARD = "true reward"  # the arm that every other is compared with
 
 
@@ -172,6 +174,8 @@ class LabelConfig:
     """What people are told to look for. Default: by task."""
     camera: str | None = None
     """Camera of a MuJoCo model, by name or number. Default: the environment's own."""
+    trust: bool = False
+    """Import the environment's package, and call the database's host, that the run's folder names."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,9 @@ class LabelsConfig:
     """export: the new folder, or the Minari dataset's id; import and merge: the store, new or old."""
     format: Literal["parquet", "jsonl", "minari"] = "parquet"
     """What export writes; minari holds the segments alone."""
+    trust: bool = False
+    """Call the database's host that a run's folder names, and import the package that the environment of a Minari
+    dataset needs."""
     env_kwargs: tuple[str, ...] | None = None
     """minari: arguments of the environment, as name=value, of a store without a run. Default: as the run had them."""
 
@@ -204,6 +211,8 @@ class VideoConfig:
     """Camera of a MuJoCo model, by name or number. Default: the environment's own."""
     seed: int = 0
     """Of the first state."""
+    trust: bool = False
+    """Import the environment's package that the run's folder names."""
 
 
 Config = TypeVar("Config", bound=BaselineConfig)
@@ -247,8 +256,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the configuration {str(path)!r}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{str(path)!r} is not TOML: {error}.") from error
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: a number of too many digits, a bad date
+        said = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{str(path)!r} is not TOML: {said:.200}.") from error
 
 
 def from_toml(kind: type[Config], path: Path) -> Config:
@@ -264,10 +274,22 @@ def read_run(folder: Path) -> BaselineConfig:
     """The configuration of a run's folder, a baseline's or one with a learned reward.
 
     Raises:
-        UserError: as `from_toml`.
+        UserError: as `from_toml`, or it holds numbers that no run has.
     """
+    from prefrl.words.errors import UserError
+    from prefrl.words.files import read_text
+
     path = folder / "config.toml"
-    return from_toml(TrainConfig if "labels" in read_toml(path) else BaselineConfig, path)
+    read_text(path, MOST_BYTES)  # somebody else's may be no file, or never end
+    config = from_toml(TrainConfig if "labels" in read_toml(path) else BaselineConfig, path)
+    if not config.env.strip():
+        raise UserError(f"{str(path)!r} names no environment: give the folder of a run.")
+    ranges = {"steps": (1, MOST_STEPS), "segment_steps": (1, config.steps), "seed": (0, 2**31 - 1)}
+    for name, (least, most) in (ranges | {"noise_floor": (0, 1)}).items():
+        value = getattr(config, name, least)
+        if value is None or not least <= value <= most:  # written so that NaN is refused as well
+            raise UserError(f"{str(path)!r} sets {name} = {value!s:.40}, which no run has: give the folder of a run.")
+    return config
 
 
 def from_values(kind: type[Config], values: Mapping[str, Any], source: str) -> Config:

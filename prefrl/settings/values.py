@@ -52,4 +52,8 @@ def name_value(pairs: tuple[str, ...], what: str) -> dict[str, Any]:
             parsed[name] = tomllib.loads(f"value = {WORDS.get(value, value)}")["value"]
         except tomllib.TOMLDecodeError:
             parsed[name] = value
+        except (ValueError, RecursionError) as error:  # a number of too many digits, or lists within lists
+            raise UserError(
+                f"{what} {pair!r:.60} has a value that cannot be read: give a number, or a word."
+            ) from error
     return parsed

@@ -203,7 +203,7 @@ def _progress(run: BaselineConfig) -> tuple[int, str]:
     """Steps taken and the newest true return of a run that is under way."""
     assert run.out is not None
     try:
-        metrics = read_table(run.out / "metrics.csv")
+        metrics = read_table(run.out / "metrics.csv", "true_return")
     except UserError:  # it has just begun
         return 0, ""
     returns = [value for value in metrics["true_return"] if math.isfinite(value)]

@@ -140,7 +140,7 @@ def read_outcome(folder: Path) -> Outcome:
         UserError: it is not a run folder, or no episode has finished in it.
     """
     config = read_run(folder)
-    table = read_table(folder / "metrics.csv")
+    table = read_table(folder / "metrics.csv", "true_return")
     measured = [(s, r) for s, r in zip(table["step"], table["true_return"], strict=True) if math.isfinite(r)]
     if not measured:
         raise UserError(f"no episode has finished in {str(folder)!r} yet, so it has no true return to show.")
@@ -150,7 +150,7 @@ def read_outcome(folder: Path) -> Outcome:
         arm=arm_name(config),
         seed=config.seed,
         curve=(steps, returns),
-        seconds=read_table(folder / "timing.csv")["seconds"][-1],
+        seconds=read_table(folder / "timing.csv", "seconds")["seconds"][-1],
     )
 
 

@@ -18,7 +18,7 @@ from prefrl.experience.recorder import Recorder, mean_true_return
 from prefrl.rewards.watch import agreement
 from prefrl.runs.saved import SavedRun
 from prefrl.settings.config import TrainConfig
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.measures import (
     Probe,
     Reliability,
@@ -27,6 +27,7 @@ from prefrl.words.measures import (
     epic,
     rank_correlation,
 )
+from prefrl.words.spaces import same_inputs
 
 PROBED = 0.05  # of the steps are moments that `probe` looks at: neighbours say much the same
 SOUGHT = 20  # times as many steps as that takes are taken in search of them
@@ -97,10 +98,28 @@ def evaluate_run(
     for name, value, least in (("steps", steps, 1), ("pairs", pairs, 1), ("moments", moments, 2), ("seed", seed, 0)):
         if value < least:
             raise UserError(f"{name}={value} must be at least {least}.")
+    played = f"{run.config.env} with the policy of {str(run.folder)!r}"
+    with blamed_on(played, "`prefrl check` says what is wrong with it"):
+        return _evaluated(run, steps, pairs, moments, discount, seed)
+
+
+def _evaluated(run: SavedRun, steps: int, pairs: int, moments: int, discount: float, seed: int) -> Evaluation:
     r_hat, policy, config = run.r_hat, run.policy, run.config
-    assert isinstance(config, TrainConfig) and config.segment_steps
+    if not (isinstance(config, TrainConfig) and config.segment_steps):
+        raise UserError(f"{str(run.folder)!r} learns from the true reward: it has no reward model to evaluate.")
+    if config.segment_steps > steps:
+        raise UserError(f"steps={steps} hold no segment of {config.segment_steps} steps, as the run had: take more.")
     rng = np.random.default_rng(seed)
     recorder = Recorder(replace(run.task, backend="gymnasium").make_vec(1, seed), config.env, seed, steps)
+    for space, learned_on in (
+        (recorder.observation_space, r_hat.observation_space),
+        (recorder.action_space, r_hat.action_space),
+    ):
+        if not same_inputs(space, learned_on):
+            raise UserError(
+                f"the reward of {str(run.folder)!r} was learned on {learned_on!s:.80}, and its environment, "
+                f"{config.env}, has {space!s:.80}: give a run as it was made."
+            )
     observations: Any = recorder.reset()
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # the policy draws its actions from torch's own generator

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -20,13 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefrl.experience.clips import find_display
+from prefrl.runs.runlog import read_table
 from prefrl.runs.saved import SavedRun, load_run
 from prefrl.settings.config import TrainConfig, arm_name, to_toml
 from prefrl.studies.compare import Outcome, find_runs, panels, read_outcomes, results
 from prefrl.studies.evaluate import Evaluation, evaluate_run
 from prefrl.studies.plots import AXIS, GRID, INK, MUTED, PALETTE, curves_figure
 from prefrl.words.bradley_terry import probability
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, blamed_on
+from prefrl.words.files import read_text
 from prefrl.words.preference import Preference, Segment, word_of
 
 if TYPE_CHECKING:
@@ -36,6 +39,15 @@ if TYPE_CHECKING:
 LEARNED, TRUE = PALETTE[0], INK
 STRETCH = 250  # steps of an episode that a figure can show one by one
 MOST_LOGGED = 1_500  # questions listed on a page; more are thinned out evenly
+COLUMNS = (  # of metrics.csv, that the page shows
+    "labels_asked",
+    "labels_answered",
+    "alarm",
+    "learned_gain",
+    "accuracy",
+    "held_out_accuracy",
+    "correlation",
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ class Side:
     true: str
 
 
-def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int = 10_000) -> None:
+def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int = 10_000, trust: bool = False) -> None:
     """Write the page of these runs.
 
     Args:
@@ -88,6 +100,7 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         out: the file, .html.
         clips: questions of each run that are shown with both segments.
         steps: of fresh behaviour that each reward model is judged on.
+        trust: as of `prefrl.runs.saved.load_run`.
 
     Raises:
         UserError: there is no run, one cannot be read, or the file cannot be written.
@@ -99,8 +112,10 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
     if clips < 0:
         raise UserError(f"clips={clips} must not be negative: 0 shows none.")
     find_display()  # before an environment is made: what draws may be chosen once
-    runs = [load_run(folder) for folder in find_runs(folders)]
+    runs = [load_run(folder, trust) for folder in find_runs(folders)]
     outcomes = read_outcomes([run.folder for run in runs])
+    for run in runs:
+        _check(run)
     figure = curves_figure(panels(outcomes))
     shown = []
     for place, (run, outcome) in enumerate(zip(runs, outcomes, strict=True), 1):
@@ -121,7 +136,32 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         results=results(outcomes),
         runs=shown,
     )
-    out.write_text(page)
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {str(out)!r}: {error.strerror}; give another file with --out.") from error
+
+
+def _check(run: SavedRun) -> None:
+    """Read all that the page needs of a run, before minutes are spent on measuring.
+
+    Raises:
+        UserError: some of it is not there, or is not what a run writes.
+    """
+    _versions(run.folder / "versions.json")
+    if isinstance(run.config, TrainConfig):
+        metrics = read_table(run.folder / "metrics.csv", *COLUMNS)
+        if not all(math.isfinite(metrics[name][-1]) for name in ("labels_asked", "labels_answered")):
+            raise UserError(f"the metrics.csv of {str(run.folder)!r} does not say how many labels were asked.")
+        r_hat, _ = run.r_hat, run.policy
+        for place, answer in enumerate(run.answers, 1):
+            for segment in (answer.query.left, answer.query.right):
+                shown = (segment.observations.shape[1:], segment.actions.shape[1:])
+                if shown != (r_hat.observation_space.shape, r_hat.action_space.shape):
+                    raise UserError(
+                        f"answer {place} of {str(run.folder)!r} is about observations and actions of shapes {shown[0]} "
+                        f"and {shown[1]}, and its reward is of others: give a run as it was made."
+                    )
 
 
 def _title(outcomes: Sequence[Outcome]) -> str:
@@ -133,8 +173,6 @@ def _title(outcomes: Sequence[Outcome]) -> str:
 
 def _run(run: SavedRun, outcome: Outcome, clips: int, steps: int) -> dict[str, Any]:
     """What the template shows of a run."""
-    import json
-
     about: dict[str, Any] = {
         "name": f"{outcome.task}, {arm_name(run.config)}, seed {outcome.seed}",
         "folder": str(run.folder),
@@ -142,13 +180,14 @@ def _run(run: SavedRun, outcome: Outcome, clips: int, steps: int) -> dict[str, A
         "seconds": outcome.seconds,
         "steps": int(run.metrics["step"][-1]),
         "settings": to_toml(run.config),
-        "versions": json.loads((run.folder / "versions.json").read_text()),
+        "versions": _versions(run.folder / "versions.json"),
         "learned": isinstance(run.config, TrainConfig),
     }
     if not about["learned"]:
         return about
+    with blamed_on(f"a clip of {str(run.folder)!r}", "give a run as it was made, or --clips 0"):
+        asked = label_log(run, clips)
     found = evaluate_run(run, steps=steps)
-    asked = label_log(run, clips)
     metrics = run.metrics
     return about | {
         "asked": int(metrics["labels_asked"][-1]),
@@ -164,6 +203,22 @@ def _run(run: SavedRun, outcome: Outcome, clips: int, steps: int) -> dict[str, A
         "fresh_steps": steps,
         "stretch": STRETCH,
     }
+
+
+def _versions(path: Path) -> dict[str, str]:
+    """The versions that a run wrote down.
+
+    Raises:
+        UserError: there is no such file, or it is another's.
+    """
+    text = read_text(path)
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{str(path)!r} is not JSON ({error}): give the folder of a run.") from error
+    if not isinstance(said, dict):
+        raise UserError(f"{str(path)!r} does not name versions: give the folder of a run.")
+    return {name: str(version) for name, version in said.items()}
 
 
 def label_log(run: SavedRun, clips: int) -> list[Asked]:

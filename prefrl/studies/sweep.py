@@ -215,7 +215,7 @@ def _run_there(run: BaselineConfig, base: Path) -> tuple[str, str | None]:
         )
     os.chdir(base)
     if str(base) not in sys.path:
-        sys.path.insert(0, str(base))
+        sys.path.append(str(base))  # last: a file there is not to be taken for a package of the same name
     set_aside(run)  # what it had on a machine that was lost
     try:
         run_one(run)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
 from typing import TypeVar, cast
 
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, in_short
 
 T = TypeVar("T")
 
@@ -18,6 +23,39 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     close = [name for name in names if name.lower() == given.lower()]
     close = close or difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def import_named(what: str, module: str) -> ModuleType:
+    """Import a module that somebody named.
+
+    The working folder is looked in last, and only for what is installed nowhere: a file that lies there and happens to
+    be called as an installed package is never run.
+
+    Args:
+        what: needs the module, as the user knows it ("strategy 'mine:boldest'"); for the error message.
+        module: its full name.
+
+    Raises:
+        UserError: there is none, or it fails as it is imported.
+    """
+    _look_here_for(module.partition(".")[0])
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # whatever its own first lines raise
+        said = error if isinstance(error, ImportError) else in_short(error)
+        raise UserError(f"{what} cannot be imported ({said}): check the path before the colon.") from error
+
+
+def _look_here_for(package: str) -> None:
+    """Put the working folder at the end of the path if this package is neither imported nor installed."""
+    found = None
+    with suppress(ImportError, ValueError):  # the second: an empty name, or a module that was made by hand
+        found = sys.modules.get(package) or importlib.util.find_spec(package)
+    if found is None or getattr(found, "origin", "") is None:  # the second: a folder of that name, which is no package
+        with suppress(OSError):  # the working folder may have been removed
+            if (here := str(Path.cwd())) not in sys.path:
+                sys.path.append(here)
+                importlib.invalidate_caches()
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
@@ -39,10 +77,7 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
             f"'package.module:name'.{did_you_mean(name, table)}"
         )
     module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError, TypeError) as error:  # the last two: an empty or a relative module name
-        raise UserError(f"{kind} {name!r} cannot be imported ({error}): check the path before the colon.") from error
+    module = import_named(f"{kind} {name!r}", module_name)
     if not hasattr(module, attribute):
         raise UserError(
             f"{kind} {name!r}: module {module_name!r} has no {attribute!r}.{did_you_mean(attribute, dir(module))}"

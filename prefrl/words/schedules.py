@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, in_short
 
 Schedule = Callable[[float], float]
 
@@ -93,10 +93,10 @@ def _spent(schedule: Schedule, phases: int) -> NDArray[np.float64]:
     times = np.arange(phases + 1) / phases
     try:
         spent = np.array([float(schedule(float(t))) for t in times])
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except Exception as error:  # it may be the user's own
         raise UserError(
-            f"schedule {name} failed ({error}): it must be a function of one number, the fraction of training done, "
-            f"that returns one number, the share of the labels asked by then."
+            f"schedule {name} failed ({in_short(error)}): it must be a function of one number, the fraction of "
+            f"training done, that returns one number, the share of the labels asked by then."
         ) from error
     if not np.allclose(spent[[0, -1]], (0, 1), rtol=0, atol=1e-6):
         raise UserError(

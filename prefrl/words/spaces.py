@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,19 @@ def describe(space: spaces.Space[Any]) -> dict[str, Any]:
     raise UserError(f"a reward cannot be learned on {space}: it takes Box, Discrete, MultiDiscrete and MultiBinary.")
 
 
+def described_size(description: dict[str, Any]) -> int:
+    """Numbers in the encoding of the space that `describe` described; nothing is made of it.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no such description.
+    """
+    if description["kind"] == "Discrete":
+        return int(description["n"])
+    if description["kind"] == "MultiDiscrete":
+        return sum(int(count) for count in np.ravel(description["nvec"]))
+    return math.prod(int(length) for length in description["shape"])
+
+
 def space_of(description: dict[str, Any]) -> spaces.Space[Any]:
     """The space that `describe` described; the bounds of a Box, which the networks do not use, are its type's."""
     kind, about = description["kind"], description
@@ -80,4 +94,6 @@ def space_of(description: dict[str, Any]) -> spaces.Space[Any]:
         return spaces.Discrete(about["n"], start=about["start"])
     if kind == "MultiDiscrete":
         return spaces.MultiDiscrete(np.array(about["nvec"]), start=np.array(about["start"]))
-    return spaces.MultiBinary(about["shape"])
+    if kind == "MultiBinary":
+        return spaces.MultiBinary(about["shape"])
+    raise ValueError(f"there is no kind of space called {kind!r:.40}")

@@ -1,6 +1,7 @@
 import json
 import math
 import struct
+import time
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -28,6 +29,7 @@ from prefrl.settings.config import TrainConfig
 from prefrl.settings.values import as_toml, name_value
 from prefrl.words.errors import UserError
 from prefrl.words.spaces import SMALLEST_IMAGE
+from prefrl.words.tensors import load_tensors, save_tensors
 
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 
@@ -665,3 +667,42 @@ def test_what_is_no_name_and_value_is_one_sentence(text: str) -> None:
     with pytest.raises(UserError) as error:
         name_value((text,), "learner setting")
     assert "learner setting" in sentence(error.value)
+
+
+CRAFTED = {
+    "a layer of 10^9": {"net_arch": [10**9]},
+    "layers of 10^5": {"net_arch": {"pi": [100_000, 100_000], "vf": []}},
+    "10^5 layers": {"net_arch": [1] * 100_000},
+    "a word": {"net_arch": ["wide"]},
+    "a layer below zero": {"net_arch": [-8]},
+    "a class by name": {"features_extractor_class": "os.system"},
+    "no table": 7,
+}
+
+
+@pytest.mark.parametrize("said", CRAFTED.values(), ids=CRAFTED)
+def test_a_policy_takes_no_more_memory_than_its_file_holds(said: Any, tmp_path: Path) -> None:
+    env = make_env_of("vector")
+    path = tmp_path / "policy.safetensors"
+    Learner("ppo", env, settings_of("ppo"), seed=0).save(path)
+    tensors, about = load_tensors(path)
+    kwargs = {**about["policy_kwargs"], **said} if isinstance(said, dict) else said
+    save_tensors(path, tensors, {**about, "policy_kwargs": kwargs})
+    began = time.process_time()
+    with pytest.raises(UserError, match="is not a policy for this environment"):
+        Policy(path, env.observation_space, env.action_space)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("observation_mean", torch.zeros(7)), ("observation_var", -torch.ones(3)), ("NaN", torch.nan)]
+)
+def test_a_policy_that_cannot_act_is_not_read(name: str, value: Any, tmp_path: Path) -> None:
+    env = make_env_of("vector")
+    path = tmp_path / "policy.safetensors"
+    Learner("ppo", env, settings_of("ppo"), seed=0).save(path)
+    tensors, about = load_tensors(path)
+    changed = {key: tensor * value for key, tensor in tensors.items()} if name == "NaN" else {**tensors, name: value}
+    save_tensors(path, changed, about)
+    with pytest.raises(UserError, match="is not a policy for this environment"):
+        Policy(path, env.observation_space, env.action_space)

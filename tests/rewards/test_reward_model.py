@@ -1,6 +1,7 @@
 import json
 import math
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from prefrl.rewards.networks import CNNs, MLPs
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
 from prefrl.words.spaces import SMALLEST_IMAGE, encode, encoded_size, is_image
+from prefrl.words.tensors import load_tensors, save_tensors
 
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (5,), np.float32)
 IMAGES = spaces.Box(0, 255, (50, 46, 3), np.uint8)
@@ -454,3 +456,53 @@ def test_is_image(space: gym.Space[Any], expected: bool) -> None:
 def test_the_smallest_images_are_large_enough(shape: tuple[int, ...]) -> None:
     space = spaces.Box(0, 255, shape, np.uint8)
     assert ensemble(space).reward(*steps(2, observation_space=space)).shape == (2,)
+
+
+def about_shape(*shape: Any) -> dict[str, Any]:
+    return {"observation_space": {"kind": "Box", "shape": list(shape), "dtype": "<f4"}}
+
+
+CRAFTED = {
+    "a shape of 10^9": about_shape(10**9),
+    "a square of 10^5": about_shape(10**5, 10**5),
+    "a shape below zero": about_shape(-3),
+    "a shape of words": about_shape("wide"),
+    "an image of 10^8 pixels": {"observation_space": {"kind": "Box", "shape": [10**4, 10**4, 1], "dtype": "|u1"}},
+    "a choice of 10^12": {"action_space": {"kind": "Discrete", "n": 10**12, "start": 0}},
+    "choices of 10^9": {"action_space": {"kind": "MultiDiscrete", "nvec": [10**9, 10**9], "start": [0, 0]}},
+    "switches": {"action_space": {"kind": "MultiBinary", "shape": [10**9]}},
+    "objects": {"observation_space": {"kind": "Box", "shape": [3], "dtype": "O"}},
+    "another space": {"observation_space": {"kind": "Graph", "shape": [3]}},
+    "a list for a space": {"observation_space": [3]},
+    "10^9 members": {"members": 10**9},
+    "no members": {"members": 0},
+    "a member of truth": {"members": True},
+    "a layer of 10^9": {"hidden": [10**9]},
+    "layers of 10^4": {"hidden": [10**4, 10**4]},
+    "10^5 layers": {"hidden": [1] * 10**5},
+    "a layer for layers": {"hidden": 64},
+    "a word for a deviation": {"reward_std": "one"},
+    "a deviation that is none": {"reward_std": float("nan")},
+}
+
+
+@pytest.mark.parametrize("changes", CRAFTED.values(), ids=CRAFTED)
+def test_a_reward_takes_no_more_memory_than_its_file_holds(changes: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "reward.safetensors"
+    RewardEnsemble(spaces.Box(-1, 1, (3,)), spaces.Discrete(2)).save(path)
+    tensors, about = load_tensors(path)
+    save_tensors(path, tensors, {**about, **changes})
+    began = time.process_time()
+    with pytest.raises(UserError, match="is a damaged reward model"):
+        RewardEnsemble.load(path)
+    assert time.process_time() - began < 1
+
+
+def test_rewards_of_every_size_are_read_back(tmp_path: Path) -> None:
+    for shape, members in (((43, 43, 1), 1), ((210, 160, 3), 2), ((44, 44, 40), 1)):
+        saved = RewardEnsemble(spaces.Box(0, 255, shape, np.uint8), spaces.Discrete(2), members)
+        saved.save(tmp_path / "reward.safetensors")
+        assert RewardEnsemble.load(tmp_path / "reward.safetensors").members == members
+    saved = RewardEnsemble(spaces.Box(-1, 1, (1,)), spaces.MultiDiscrete([2, 9]), 1, hidden=(1,))
+    saved.save(tmp_path / "reward.safetensors")
+    assert RewardEnsemble.load(tmp_path / "reward.safetensors").hidden == (1,)

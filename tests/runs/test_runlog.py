@@ -2,8 +2,11 @@
 
 import contextlib
 import math
+import re
+import time
 
 import pytest
+from helpers import sentence
 from made import make_query
 
 from prefrl.queries.store import Store
@@ -71,3 +74,42 @@ def test_a_measure_that_comes_late_is_told_once_and_stops_nothing(tmp_path, caps
     assert list(table) == ["step", "true_return"]
     assert table["true_return"][:3] == [1.0, 2.0, 3.0]
     assert math.isnan(table["true_return"][3])
+
+
+WHOLE = "step,true_return\n10,1.5\n20,\n"
+
+
+def test_a_table_is_read_back_with_what_is_missing_as_nan(tmp_path):
+    (tmp_path / "metrics.csv").write_text(WHOLE + "30")  # half written
+    table = read_table(tmp_path / "metrics.csv", "true_return")
+    assert table["step"] == [10, 20, 30]
+    assert table["true_return"][0] == 1.5
+    assert all(map(math.isnan, table["true_return"][1:]))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "has no rows yet"),
+        ("step,true_return\n", "has no rows yet"),
+        ("step,loss\n10,1\n", "it has no column true_return"),
+        ("true_return\n10\n", "it has no column step"),
+        (WHOLE + "thirty,1\n", "could not convert string to float: 'thirty'"),
+        (WHOLE + "30,1,7\n", "a row is longer than the first"),
+        (WHOLE + "15,1\n", "its steps do not grow"),
+        (WHOLE + "nan,1\n", "its steps do not grow"),
+        (WHOLE + "30,1e300\n", "true_return is 1e300"),
+        (WHOLE + "\0,1\n", "is not a table"),
+        ("x" * 10_000_000, "is not a table"),
+        ("a,b\n" * 2_500_000, "it has no column step"),
+        ('step,true_return\n"' + "1\n" * 5_000_000, "is not a table"),
+    ],
+    ids=range(13),
+)
+def test_another_table_is_told_in_a_sentence_at_once(text, says, tmp_path):
+    (tmp_path / "metrics.csv").write_text(text)
+    began = time.process_time()
+    with pytest.raises(UserError, match=re.escape(says)) as caught:
+        read_table(tmp_path / "metrics.csv", "true_return")
+    sentence(caught.value)
+    assert time.process_time() - began < 2

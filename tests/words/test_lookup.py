@@ -2,8 +2,11 @@
 
 import math
 import operator
+import re
+import sys
 
 import pytest
+from helpers import sentence
 
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import did_you_mean, lookup
@@ -77,3 +80,30 @@ def test_did_you_mean():
     assert did_you_mean("unifrom", TABLE) == " Did you mean 'uniform'?"
     assert did_you_mean("zzz", TABLE) == ""
     assert did_you_mean("anything", []) == ""
+
+
+def test_a_module_of_the_working_folder_is_found_last_and_only_when_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "operator.py").write_text("raise RuntimeError('this lies here by chance')\n")
+    assert lookup("strategy", "operator:add", {}) is operator.add
+    assert str(tmp_path) not in sys.path
+    (tmp_path / "boldest_of_all.py").write_text("def score():\n    return 'bold'\n")
+    assert lookup("strategy", "boldest_of_all:score", TABLE)() == "bold"
+    assert sys.path[-1] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1 / 0\n", "ZeroDivisionError: division by zero, fails_{}.py line 1"),
+        ("import sys\nsys.exit('enough')\n", "SystemExit: enough, fails_{}.py line 2"),
+        ("def f(:\n", "SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_module_that_fails_as_it_is_imported_says_where(text, says, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"fails_{len(text)}.py").write_text(text)
+    with pytest.raises(UserError, match=re.escape(says.format(len(text)))) as caught:
+        lookup("labeler", f"fails_{len(text)}:f", TABLE)
+    sentence(caught.value)
