@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import question
-from benchmarks.committed import Question
+from benchmarks.committed import Question, random_returns
 from prefrl.studies.compare import FINAL_SHARE, results
 from prefrl.studies.plots import TRUE_REWARD, result_table
 from prefrl.words.stats import bootstrap_share_interval, interquartile_mean
@@ -41,7 +41,7 @@ def summary() -> str:
     """The table, how to read it, and the answers' share of the true reward's result over all tasks."""
     runs = question.outcomes(QUESTION)
     lines = [
-        result_table(results(runs)).rstrip(),
+        result_table(results(runs, random_returns())).rstrip(),
         "",
         f"True return over the last {FINAL_SHARE:.0%} of {max(o.curve[0][-1] for o in runs):,.0f} steps, from the "
         "policy as it trains; intervals are narrow for so few seeds (`prefrl.words.stats.bootstrap_interval`).",

@@ -34,6 +34,7 @@ from prefrl.settings.config import TrainConfig
 from prefrl.settings.values import name_value
 from prefrl.words.lookup import lookup
 from prefrl.words.process import for_small_networks
+from prefrl.words.scale import kept_mean
 from prefrl.words.schedules import SCHEDULES, label_counts
 
 
@@ -138,7 +139,8 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                         newest = env.recent(env.steps - seen, at_most=SAMPLE)[:2]
                         window = env.recent(cfg.reward_window, at_most=SAMPLE)[:2]
                         updates = cfg.fit_updates if fitted else fit.epochs(cfg.initial_epochs)
-                        refit = partial(fit.refit, newest, window, updates, centre=not env.ends_early)
+                        kept = kept_mean(env.ends_early_since, cfg.explore_steps, env.steps, cfg.steps)
+                        refit = partial(fit.refit, newest, window, updates, kept)
                         seen = env.steps
                         if cfg.overlap and fitted:
                             fitting = beside.submit(refit)
@@ -162,6 +164,7 @@ def train(config: TrainConfig, quiet: bool = False) -> Path:
                         "labels_answered": answered,
                         "labels_open": getattr(labeler, "open", 0),
                         "labelling_seconds": labelling_seconds,
+                        "episodes": len(episodes),
                         **watch.measure(sum(rollouts) * cfg.n_envs, episodes, paid.pop_returns()),
                         "held_out_accuracy": report.held_out_accuracy,
                         "train_loss": report.train_loss,

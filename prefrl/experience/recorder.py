@@ -53,7 +53,7 @@ class Recorder(VecEnvWrapper):
     Attributes:
         steps: environment steps taken since the start, over all environments.
         episodes: episodes finished since `pop_episodes` was last called.
-        ends_early: whether any episode has ended by itself, not by a time limit.
+        ends_early_since: steps after which an episode first ended by itself, not by a time limit; None if none has.
         watch: reads what each environment's current step can be drawn from, (E, ...), kept for people to be shown;
             None keeps nothing.
     """
@@ -89,7 +89,7 @@ class Recorder(VecEnvWrapper):
         self._last_observations: NDArray[Any] = np.zeros((venv.num_envs, *obs.shape), obs.dtype)
         self._last_actions: NDArray[Any] = np.zeros((venv.num_envs, *act.shape), act.dtype)
         self.episodes: list[Episode] = []
-        self.ends_early = False
+        self.ends_early_since: int | None = None
 
     @property
     def steps(self) -> int:
@@ -143,7 +143,8 @@ class Recorder(VecEnvWrapper):
                 if not infos[env].keys() & {"game_over", "cut_short"}:
                     self.episodes.append(Episode(self.steps, float(self._now_return[env]), int(self._now_offset[env])))
                 self._terminated[row, env] = not infos[env].get("TimeLimit.truncated", False)
-            self.ends_early |= bool(self._terminated[row].any())
+            if self.ends_early_since is None and self._terminated[row].any():
+                self.ends_early_since = self.steps
             self._begin_episodes(dones)
         for index, info in enumerate(infos):
             if info.get("game_over"):  # one of several games in an episode: its score is what is compared
@@ -190,6 +191,12 @@ class Recorder(VecEnvWrapper):
             rows = rows[:: max(1, -(-len(rows) * self.num_envs // at_most))]
         cells = (rows[:, None] * self.num_envs + np.arange(self.num_envs)).ravel()
         return (*self.at(cells), self._rewards[rows].reshape(-1))
+
+    def recent_rewards(self, steps: int) -> NDArray[np.float64]:
+        """True rewards of the newest `steps` steps (or all that are kept), oldest first, (vector steps, n_envs)."""
+        kept = min(self._rows, self.capacity, -(-steps // self.num_envs))
+        rewards: NDArray[np.float64] = self._rewards[np.arange(self._rows - kept, self._rows) % self.capacity]
+        return rewards
 
     def at(self, cells: NDArray[np.integer]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Observations and actions of these steps, each ring position * n_envs + environment, (m,).
@@ -249,7 +256,7 @@ class Recorder(VecEnvWrapper):
             # Consecutive rows of one environment with the same episode at both ends have it all the way between.
             whole = episode[segment_steps - 1 :] == episode[: len(rows) - segment_steps + 1]
             length[: len(whole)][whole] = segment_steps
-        if self.ends_early:
+        if self.ends_early_since is not None:
             terminated = self._terminated[rows]
             for short in range(1, min(segment_steps, len(rows) + 1)):
                 ends = terminated[short - 1 :] & (episode[short - 1 :] == episode[: len(rows) - short + 1])

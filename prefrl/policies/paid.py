@@ -1,7 +1,8 @@
-"""Shows the learner r-hat where the environment would show its reward.
+"""What the learner is paid where the environment would show its reward.
 
-`LearnedReward` is live in the loop, over a vector environment; `LearnedRewardEnv` puts a saved, frozen reward model on
-any single environment. Neither passes the true reward on.
+`LearnedReward` pays r-hat, live in the loop, over a vector environment; `LearnedRewardEnv` puts a saved, frozen reward
+model on any single environment. Neither passes the true reward on. `ScaledTrueReward` pays the true reward, on the
+scale of a learned one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from prefrl.experience.recorder import SAMPLE, Recorder
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
+from prefrl.words.scale import bounded, offset_and_scale
 from prefrl.words.spaces import same_inputs
 
 
@@ -72,7 +75,8 @@ class LearnedReward(VecEnvWrapper):
         if not steps:
             return np.zeros((0, self.num_envs), np.float32)
         observations, actions = (np.concatenate(side) for side in ([s[0] for s in steps], [s[1] for s in steps]))
-        rewards = self.r_hat.reward(observations, actions).reshape(len(steps), self.num_envs)
+        rewards = bounded(self.r_hat.reward(observations, actions), self.r_hat.reward_std)
+        rewards = rewards.reshape(len(steps), self.num_envs)
         for paid, (_, _, dones, whole) in zip(rewards, steps, strict=True):
             self._returns += paid
             self._episode_returns += self._returns[whole].tolist()
@@ -83,6 +87,51 @@ class LearnedReward(VecEnvWrapper):
         """Returns (e,), in the reward as it was paid, of the episodes finished since the last call."""
         returns, self._episode_returns = self._episode_returns, []
         return np.array(returns)
+
+
+class ScaledTrueReward(VecEnvWrapper):
+    """A VecEnv that pays its own reward, brought to the scale that a learned reward has.
+
+    Args:
+        recorder: the environments.
+        reward_std: standard deviation of what is paid.
+        clip: take rewards as at most 1 and at least -1 first (paper, A.2, on Atari).
+    """
+
+    def __init__(self, recorder: Recorder, reward_std: float, clip: bool = False) -> None:
+        super().__init__(recorder)
+        self.bound = 1.0 if clip else np.inf
+        self.reward_std, self.offset, self.scale = reward_std, 0.0, 1.0
+
+    def normalise(self, window: NDArray[np.float64], kept: float) -> None:
+        """Take the scale from these rewards, as `RewardEnsemble.normalise_outputs` does from those that it gives.
+
+        Mean and deviation are those of `SAMPLE` steps at most, evenly spaced, which r-hat is asked about too; how far
+        one lies from their mean is looked for in the whole window, since a sample may miss rewards that are rare.
+
+        Args:
+            window: recent rewards (vector steps, n_envs), oldest first.
+            kept: share of their mean that is paid (`prefrl.words.scale.kept_mean`).
+        """
+        if not window.size:
+            return
+        window = window.clip(-self.bound, self.bound)
+        sample = window[:: max(1, -(-window.size // SAMPLE))]
+        mean = sample.reshape(-1).mean()
+        furthest = np.abs(window - mean).max()
+        offset, scale = offset_and_scale(mean, sample.reshape(-1).std(), furthest, kept, np.float64(self.scale))
+        self.offset, self.scale = float(offset), float(scale)
+
+    def reset(self) -> Any:
+        """Begin a new episode everywhere."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step, and pay its scaled true reward."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        rewards = rewards.clip(-self.bound, self.bound)
+        paid = bounded((rewards - self.offset) / self.scale * self.reward_std, self.reward_std)
+        return observations, paid, dones, infos
 
 
 class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):

@@ -27,7 +27,7 @@ from prefrl.settings.values import as_toml, name_value
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import lookup
 from prefrl.words.schedules import SCHEDULES, label_counts
-from prefrl.words.spaces import encoded_size, is_image, same_inputs
+from prefrl.words.spaces import channels_first, encoded_size, is_image, same_inputs
 
 C = TypeVar("C", bound=BaselineConfig)
 MOST_PICTURES = 20_000  # kept for people, some 5 kB each
@@ -84,6 +84,11 @@ def resolve(config: C) -> C:
             inherit(empty, config.labels_from, config.env, segment_steps)
         if config.labeler == "human":
             known |= _for_people(config, env, keep_steps)
+    # Both arms take the reward's scale from as many steps as a run with labels remembers. Of stacked frames, the oldest
+    # that it remembers are parts of later observations alone.
+    remembered = known.get("keep_steps") or getattr(config, "keep_steps", None) or preset.keep_steps
+    older = channels_first(env.spaces[0].shape or ())[0] - 1 if env.is_image else 0
+    known["reward_window"] = min(config.reward_window, max(n_envs, remembered - older * n_envs))
     _check_folder(known["out"])
     return replace(config, **known)
 

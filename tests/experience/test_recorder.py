@@ -217,7 +217,7 @@ def test_an_episode_cut_short_on_purpose_has_no_true_return() -> None:
         recorder.step(np.zeros((4, 1), np.float32))
     # First ends after 5, 10, 15 and 20 steps: the last of them is a whole episode.
     assert [(e.step, e.steps) for e in recorder.pop_episodes()] == [(4 * t, 20) for t in (20, 25, 30, 35, 40)]
-    assert not recorder.ends_early
+    assert recorder.ends_early_since is None
     offsets = {q.left.offset for q in recorder.pairs(2000, 3, np.random.default_rng(0)).queries()}
     assert offsets == set(range(18))
 
