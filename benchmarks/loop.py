@@ -46,18 +46,14 @@ def summary() -> str:
         f"True return over the last {FINAL_SHARE:.0%} of {max(o.curve[0][-1] for o in runs):,.0f} steps, from the "
         "policy as it trains; intervals are narrow for so few seeds (`prefrl.words.stats.bootstrap_interval`).",
     ]
-    tasks = list(dict.fromkeys(o.task for o in runs))
-    for arm in dict.fromkeys(o.arm for o in runs if o.arm != TRUE_REWARD):
-        finals, references = (
-            [np.array([o.final for o in runs if (o.task, o.arm) == (task, which)]) for task in tasks]
-            for which in (arm, TRUE_REWARD)
-        )
-        shares = [of_task / interquartile_mean(best) for of_task, best in zip(finals, references, strict=True)]
-        middle = interquartile_mean(np.concatenate(shares))
-        low, high = bootstrap_share_interval(finals, references, np.random.default_rng(0))
+    gained, shares = (measure(runs, TRUE_REWARD) for measure in (question.gains, question.scores))
+    for arm in (arm for arm in shares if arm != TRUE_REWARD):
+        middle = interquartile_mean(np.concatenate(shares[arm]))
+        low, high = bootstrap_share_interval(gained[arm], gained[TRUE_REWARD], np.random.default_rng(0))
         lines.append(
-            f"Over all {len(tasks)} tasks {arm} reach {middle:.2f} [{low:.2f}, {high:.2f}] of the true reward's result "
-            "(interquartile mean of all runs, each over its task's true-reward mean)."
+            f"Over all {len(shares[arm])} tasks {arm} reach {middle:.2f} [{low:.2f}, {high:.2f}] of the true reward's "
+            "result, counted from random actions' (interquartile mean of all runs, each over its task's true-reward "
+            "mean)."
         )
     return "\n".join(lines)
 

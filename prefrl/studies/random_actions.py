@@ -18,7 +18,7 @@ from prefrl.settings.config import BaselineConfig, read_run
 from prefrl.settings.values import name_value
 
 EPISODES = 24
-MOST_STEPS = 200_000  # in search of them, for episodes that do not end
+MOST_STEPS = 50_000  # in search of them, for episodes that do not end
 KEPT = "random_actions.json"
 
 

@@ -29,7 +29,7 @@ Numbers = NDArray[Any] | np.floating[Any]
 
 def offset_and_scale(
     mean: Numbers, std: Numbers, furthest: Numbers, kept: float, last: Numbers
-) -> tuple[NDArray[Any], NDArray[Any]]:
+) -> tuple[Numbers, Numbers]:
     """What is taken from rewards and what the rest is divided by, so that (reward - offset) / scale is paid.
 
     The scale is the root mean square of what is left of the reward: its deviation where all of the mean is taken away.
