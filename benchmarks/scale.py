@@ -11,6 +11,7 @@ those of `prefrl compare --env CartPole-v1 --labels 200 --steps 60000 --seeds 5`
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from benchmarks.committed import HERE
 from benchmarks.plain import schedule
+from benchmarks.question import README, markdown, write_between
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import make_vec_env
 from prefrl.policies.on_policy import CLIP_OBSERVATIONS
@@ -94,30 +96,35 @@ def run(task: str) -> None:
         _put({**about, "arm": arm, "final_true_return": f"{read_outcome(one.out).final:.6g}"})
 
 
-def table() -> str:
-    """Results as Markdown, and whether the true reward does as well as plain PPO."""
+def report() -> str:
+    """Results as Markdown, whether the true reward does as well as plain PPO, and what is missing."""
     rows = _read()
-    lines = ["| task | arm | seeds | IQM | worst | best | of plain PPO |", "| :- | :- | -: | -: | -: | -: | -: |"]
+    order = [RANDOM, PLAIN, TRUE_REWARD, f"{LABELS} labels"]
+    lines = [("task", "arm", "seeds", "IQM", "worst", "best", "of plain PPO")]
     claims = []
     for task in dict.fromkeys(task for task, _, _ in rows):
-        of_task = {key: float(row["final_true_return"]) for key, row in rows.items() if key[0] == task}
-        arms = {arm: [x for key, x in of_task.items() if key[1] == arm] for _, arm, _ in of_task}
-        (zero,) = arms.pop(RANDOM)
-        lines.append(f"| {task} | {RANDOM} | - | {zero:,.4g} | - | - | 0.00 |")
-        for arm in sorted(arms, key=[PLAIN, TRUE_REWARD, f"{LABELS} labels"].index):
-            share = share_of_way(interquartile_mean(arms[arm]), zero, interquartile_mean(arms[PLAIN]))
-            numbers = (interquartile_mean(arms[arm]), min(arms[arm]), max(arms[arm]))
-            cells = " | ".join(f"{x:,.4g}" for x in numbers)
-            lines.append(f"| {task} | {arm} | {len(arms[arm])} | {cells} | {share or 0:.2f} |")
-            if arm == TRUE_REWARD:
-                met = "met" if share is not None and share >= LEAST else "missed"
-                claims.append(f"{task}: the true reward is to reach {LEAST} of plain PPO on its way: {met}.")
+        arms: dict[str, list[float]] = {}
+        for (of, arm, _), row in rows.items():
+            if of == task:
+                arms.setdefault(arm, []).append(float(row["final_true_return"]))
+        zero = arms[RANDOM][0]
+        plainly = interquartile_mean(arms[PLAIN]) if PLAIN in arms else math.nan
+        for arm in sorted(arms, key=order.index):
+            middle = interquartile_mean(arms[arm])
+            share = share_of_way(middle, zero, plainly)
+            numbers = (f"{x:z,.4g}" for x in (middle, min(arms[arm]), max(arms[arm])))
+            lines.append((task, arm, str(len(arms[arm])), *numbers, "-" if share is None else f"{share:z.2f}"))
+            if arm == TRUE_REWARD and share is not None:
+                met = "met" if share >= LEAST else "missed"
+                claims.append(f"{task}: the true reward is to reach {LEAST} of plain PPO: {share:z.2f}, {met}.")
     commits = ", ".join(sorted({row["commit"] for row in rows.values()}))
     note = (
-        f"Mean true return of the episodes of the last {FINAL_SHARE:.0%} of the steps; the last column is the share of "
-        f"the way from random actions to plain PPO's interquartile mean (IQM). Commit {commits}."
+        f"True return over the last {FINAL_SHARE:.0%} of the steps; of plain PPO: the share of the way from random "
+        f"actions to its interquartile mean (IQM). Commit {commits}."
     )
-    return "\n\n".join(["\n".join(lines), note, " ".join(claims)])
+    missing = len(STEPS) * 3 * SEEDS - sum(arm != RANDOM for _, arm, _ in rows)
+    left = f"{missing} of {len(STEPS) * 3 * SEEDS} runs are missing: `--run` makes them." if missing else ""
+    return "\n\n".join(part for part in (markdown(lines, text=2), note, " ".join(claims), left) if part)
 
 
 def _put(row: dict[str, str]) -> None:
@@ -141,13 +148,14 @@ def _read(tasks: Iterable[str] = STEPS) -> Finals:
 
 
 def main(ask: Ask) -> None:
-    """Run what is asked for, and print the table."""
+    """Run what is asked for, and put the table into the README of the benchmarks."""
     for_small_networks()
     for task in ask.tasks if ask.run else ():
         run(task)
     if not _read():
         sys.exit("there are no results yet: python -m benchmarks.scale --run")
-    print(table())
+    write_between(README, "scale", report())
+    print(report())
 
 
 if __name__ == "__main__":
