@@ -369,11 +369,12 @@ def test_a_learned_reward_that_is_the_true_one_is_paid_as_the_true_one_is(kind: 
 
 @pytest.mark.parametrize("kept", [0.0, 1.0])
 def test_a_reward_that_does_not_vary_is_paid_at_its_deviation(kept: float) -> None:
-    env = ScaledTrueReward(written(np.ones(600)), 0.1)
+    recorder = written(np.ones(600))
+    env = ScaledTrueReward(recorder, 0.1)
     env.reset()
     for _ in range(500):
         env.step(np.zeros((1, 1), np.float32))
-    env.normalise(env.recorder.recent_rewards(400), kept)
+    env.normalise(recorder.recent_rewards(400), kept)
     assert env.step(np.zeros((1, 1), np.float32))[1] == pytest.approx(0.1)
 
 
@@ -381,7 +382,7 @@ def test_a_reward_that_does_not_vary_is_paid_at_its_deviation(kept: float) -> No
 def test_points_that_a_sample_of_the_window_misses_are_paid_with_a_bound(kept: float) -> None:
     env = ScaledTrueReward(counters_recorded(), 1.0)
     window = np.zeros((3_000, 4))
-    window[1:1_500:700, 2] = 250.0  # three points; of 12,000 steps every third is looked at
+    window[1:1_500:699, 2] = 250.0  # three points; of 12,000 steps every third is looked at
     env.normalise(window, kept)
     assert (250.0 - env.offset) / env.scale == pytest.approx(MOST, rel=1e-3)
     env.normalise(np.zeros((3_000, 4)), kept)  # they are forgotten, and their scale is not
@@ -413,8 +414,9 @@ def test_the_first_early_end_does_not_move_the_paid_mean_at_once(true_reward: bo
 
 
 def test_the_true_reward_is_clipped_before_it_is_scaled() -> None:
-    env = ScaledTrueReward(written(np.array([7.0, -9.0, 0.5, 0.0])), 1.0, clip=True)
+    recorder = written(np.array([7.0, -9.0, 0.5, 0.0]))
+    env = ScaledTrueReward(recorder, 1.0, clip=True)
     env.reset()
     assert [float(env.step(np.zeros((1, 1), np.float32))[1][0]) for _ in range(4)] == [1.0, -1.0, 0.5, 0.0]
-    env.normalise(env.recorder.recent_rewards(4), 1.0)
+    env.normalise(recorder.recent_rewards(4), 1.0)
     assert env.scale == pytest.approx(np.sqrt(2.25 / 4))

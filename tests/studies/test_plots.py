@@ -254,7 +254,7 @@ def test_a_table_says_what_its_shares_are_of():
     assert [line.split("|")[-2].strip() for line in first.splitlines()[2:]] == ["1.00", "0.95", "-"]
     assert notes == [
         "IQM: interquartile mean over seeds; low, high: 95% bootstrap interval.",
-        "of true reward: share of the way from random actions (-499.6 on Acrobot, 0.05 on Maze) to the true reward's "
+        "of true reward: share of the way from random actions (-500 on Acrobot, 0.05 on Maze) to the true reward's "
         "IQM.",
         "On Maze the true reward's IQM is no better than random actions: nothing can be a share of it.\n",
     ]
