@@ -115,7 +115,7 @@ def gather(question: Question) -> int:
                 "step": f"{step:.0f}",
                 **{
                     name: _cell(table.get(name, [math.nan] * (row + 1))[row])
-                    for name in ("true_return", *question.measures)
+                    for name in ("true_return", "episodes", *question.measures)
                 },
             }
             for row, step in enumerate(table["step"])
@@ -162,10 +162,13 @@ def outcomes(question: Question, measure: str = "true_return") -> list[Outcome]:
     about, curves = _read(question.folder)
     read = []
     for key, (job, _) in question.planned().items():
-        points = [(float(row["step"]), float(row[measure])) for row in curves.get(key, []) if row[measure]]
+        points = [row for row in curves.get(key, []) if row[measure]]
         if points and int(about[key][0]["steps"]) == job.config.steps:
-            steps, values = np.array(points).T
-            read.append(Outcome(*key, (steps, values), float(about[key][0]["seconds"])))
+            steps, values = np.array([(float(row["step"]), float(row[measure])) for row in points]).T
+            # runs made before episodes were counted have none; and only the true return is a mean over episodes
+            counts = [row.get("episodes") for row in points if measure == "true_return"]
+            episodes = np.array(counts, dtype=np.float64) if counts and all(counts) else None
+            read.append(Outcome(*key, (steps, values), float(about[key][0]["seconds"]), episodes))
     return read
 
 
@@ -237,7 +240,7 @@ def _read(folder: Path) -> tuple[Rows, Rows]:
 def _write(question: Question, about: Rows, curves: Rows) -> None:
     question.folder.mkdir(parents=True, exist_ok=True)
     _write_rows(question.folder / "runs.csv", RUN_COLUMNS, about)
-    columns = ("task", "arm", "seed", "step", "true_return", *question.measures)
+    columns = ("task", "arm", "seed", "step", "true_return", "episodes", *question.measures)
     _write_rows(question.folder / "curves.csv", columns, curves)
 
 

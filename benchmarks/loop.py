@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import question
-from benchmarks.committed import Question
+from benchmarks.committed import Question, random_returns
 from prefrl.studies.compare import FINAL_SHARE, results
 from prefrl.studies.plots import TRUE_REWARD, result_table
 from prefrl.words.stats import bootstrap_share_interval, interquartile_mean
@@ -41,23 +41,19 @@ def summary() -> str:
     """The table, how to read it, and the answers' share of the true reward's result over all tasks."""
     runs = question.outcomes(QUESTION)
     lines = [
-        result_table(results(runs)).rstrip(),
+        result_table(results(runs, random_returns())).rstrip(),
         "",
         f"True return over the last {FINAL_SHARE:.0%} of {max(o.curve[0][-1] for o in runs):,.0f} steps, from the "
         "policy as it trains; intervals are narrow for so few seeds (`prefrl.words.stats.bootstrap_interval`).",
     ]
-    tasks = list(dict.fromkeys(o.task for o in runs))
-    for arm in dict.fromkeys(o.arm for o in runs if o.arm != TRUE_REWARD):
-        finals, references = (
-            [np.array([o.final for o in runs if (o.task, o.arm) == (task, which)]) for task in tasks]
-            for which in (arm, TRUE_REWARD)
-        )
-        shares = [of_task / interquartile_mean(best) for of_task, best in zip(finals, references, strict=True)]
-        middle = interquartile_mean(np.concatenate(shares))
-        low, high = bootstrap_share_interval(finals, references, np.random.default_rng(0))
+    gained, shares = (measure(runs, TRUE_REWARD) for measure in (question.gains, question.scores))
+    for arm in (arm for arm in shares if arm != TRUE_REWARD):
+        middle = interquartile_mean(np.concatenate(shares[arm]))
+        low, high = bootstrap_share_interval(gained[arm], gained[TRUE_REWARD], np.random.default_rng(0))
         lines.append(
-            f"Over all {len(tasks)} tasks {arm} reach {middle:.2f} [{low:.2f}, {high:.2f}] of the true reward's result "
-            "(interquartile mean of all runs, each over its task's true-reward mean)."
+            f"Over all {len(shares[arm])} tasks {arm} reach {middle:.2f} [{low:.2f}, {high:.2f}] of the true reward's "
+            "result, counted from random actions' (interquartile mean of all runs, each over its task's true-reward "
+            "mean)."
         )
     return "\n".join(lines)
 

@@ -51,7 +51,7 @@ def main(ask: Plain) -> None:
         venv = own_make_vec_env(ask.env, seed=ask.seed)
     else:
         cfg = resolve(BaselineConfig(env=ask.env, steps=ask.steps, seed=ask.seed))
-        settings = {name: _schedule(value) for name, value in name_value(cfg.set, "learner setting").items()}
+        settings = {name: schedule(value) for name, value in name_value(cfg.set, "learner setting").items()}
         assert cfg.n_envs
         kwargs = name_value(cfg.env_kwargs or (), "environment argument")
         venv = VecMonitor(make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, kwargs))
@@ -68,7 +68,7 @@ def main(ask: Plain) -> None:
     print(json.dumps(result))
 
 
-def _schedule(value: Any) -> Any:
+def schedule(value: Any) -> Any:
     """A "lin_x" as stable-baselines3 takes it: a function of the share of the run that is left."""
     if not (isinstance(value, str) and value.startswith("lin_")):
         return value

@@ -12,24 +12,9 @@ import csv
 import numpy as np
 
 from benchmarks.committed import HERE
-from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.runs.runlog import versions
-from prefrl.settings.values import name_value
 from prefrl.studies.grid import read_grid
-
-EPISODES, ENVIRONMENTS = 24, 8
-
-
-def true_returns(task: str, env_kwargs: tuple[str, ...]) -> list[float]:
-    """True returns of the first episodes that finish."""
-    env = Recorder(make_vec_env(task, ENVIRONMENTS, 0, env_kwargs=name_value(env_kwargs, "argument")), task, 0, 64)
-    env.action_space.seed(0)
-    env.reset()
-    while len(env.episodes) < EPISODES:
-        env.step(np.stack([env.action_space.sample() for _ in range(ENVIRONMENTS)]))
-    env.close()
-    return [episode.true_return for episode in env.episodes]
+from prefrl.studies.random_actions import true_returns
 
 
 def main() -> None:

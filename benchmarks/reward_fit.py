@@ -113,7 +113,7 @@ def judge(seen: Behaviour, seed: int, setting: Mapping[str, Any]) -> dict[str, f
     )
     fit.add(seen.answers)
     observations, actions, true = env.recent(STEPS * env.num_envs)
-    fit.refit((observations, actions), (observations, actions), fit.epochs(s["initial_epochs"]), centre=True)
+    fit.refit((observations, actions), (observations, actions), fit.epochs(s["initial_epochs"]), kept=0.0)
     found, _ = agreement(r_hat, seen.fresh, fit.noise_floor)
     return found | {"step_correlation": correlation(r_hat.reward(observations, actions), true)}
 

@@ -133,10 +133,10 @@ def _baseline(config: BaselineConfig) -> None:
 
 
 def _compare(config: CompareConfig) -> None:
-    from prefrl.studies.compare import folder_of, results, run_comparison
+    from prefrl.studies.compare import folder_of, results, run_comparison, zero_of
     from prefrl.studies.plots import result_table
 
-    print(result_table(results(run_comparison(config))))
+    print(result_table(results(run_comparison(config), zero_of(config))))
     print(folder_of(config) / "compare.png")
 
 

@@ -107,7 +107,11 @@ class Run:
         with self.log.part("log"):
             self.episodes = self.env.pop_episodes()
             asked = self.questions.measures() if self.questions else {}
-            row = asked | self.model.measures(sum(phase.rollouts) * self.config.n_envs, self.episodes)
+            row = (
+                asked
+                | {"episodes": len(self.episodes)}
+                | self.model.measures(sum(phase.rollouts) * self.config.n_envs, self.episodes)
+            )
             self.log.write(self.env.steps, row | measures)
             self.progress.update(
                 self.env.steps,

@@ -14,7 +14,10 @@ import pytest
 from helpers import sentence
 
 import prefrl
+from prefrl.experience.recorder import Recorder
+from prefrl.experience.vector import make_vec_env
 from prefrl.queries.store import Store
+from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import read_table
 from prefrl.settings.config import BaselineConfig, TrainConfig, from_toml
 from prefrl.words.errors import UserError
@@ -274,6 +277,40 @@ def test_baseline_pays_the_true_reward_on_the_scale_of_a_learned_one(tmp_path):
     assert np.nanmin(table["true_return"]) < -500  # logged raw, while what is paid has unit deviation
     # Pendulum pays about -6 a step: values of its raw returns would be in the hundreds, those of scaled ones are not.
     assert max(table["learner_value_loss"]) < 1_000
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("env", ["CartPole-v1", "FrozenLake-v1"])
+def test_a_reward_that_hardly_varies_or_hardly_comes_does_not_run_away(tmp_path, env, learned):
+    """One a step until the pole falls, and one in some six hundred steps of random walks on ice."""
+    both = {"env": env, "steps": 6_400, "n_envs": 8, "phases": 8, "set": SMALL.set, "tensorboard": False}
+    if learned:
+        asked = TrainConfig(**both, labels=30, segment_steps=10, initial_epochs=10, out=tmp_path / "run")
+        folder = prefrl.train(asked, quiet=True)
+    else:
+        folder = prefrl.run_baseline(BaselineConfig(**both, out=tmp_path / "run"), quiet=True)
+    table = read_table(folder / "metrics.csv")
+    assert max(table["learner_value_loss"]) < 1_000
+    assert max(table["episodes"]) > 10
+
+
+def test_both_arms_take_their_scale_from_the_very_same_steps(tmp_path):
+    """A ring of frames keeps a few observations less than rewards."""
+    pong = {"env": "prefrl/Pong-v0", "steps": 400_000, "n_envs": 4, "out": tmp_path / "run"}
+    assert {resolve(kind(**pong)).reward_window for kind in (BaselineConfig, TrainConfig)} == {20_000 - 3 * 4}
+    few = resolve(TrainConfig(**pong, keep_steps=120)).reward_window
+    windows = []
+    for keep in (120, few):
+        recorder = Recorder(make_vec_env("prefrl/Pong-v0", 4, 0), "prefrl/Pong-v0", 0, keep)
+        recorder.reset()
+        for step in range(60):
+            recorder.step(np.full(4, step % 3))
+        windows.append(recorder.recent(few)[2] if keep == 120 else recorder.recent_rewards(few))
+        recorder.close()
+    assert windows[0].size == windows[1].size == few
+    pendulum = TrainConfig(env="Pendulum-v1", steps=40_000, labels=20, keep_steps=3_000, out=tmp_path / "run")
+    assert resolve(pendulum).reward_window == 3_000
+    assert resolve(BaselineConfig(env="Pendulum-v1", steps=40_000, out=tmp_path / "run")).reward_window == 50_000
 
 
 def test_random_first_steps_count(tmp_path):

@@ -57,7 +57,7 @@ class Recorder(VecEnvWrapper):
     Attributes:
         steps: environment steps taken since the start, over all environments.
         episodes: episodes finished since `pop_episodes` was last called.
-        ends_early: whether any episode has ended by itself, not by a time limit.
+        ends_early_since: steps after which an episode first ended by itself, not by a time limit; None if none has.
         watch: reads what each environment's current step can be drawn from, (E, ...), kept for people to be shown;
             None keeps nothing.
 
@@ -100,7 +100,7 @@ class Recorder(VecEnvWrapper):
         self._last_observations: NDArray[Any] = np.zeros((venv.num_envs, *obs.shape), obs.dtype)
         self._last_actions: NDArray[Any] = np.zeros((venv.num_envs, *act.shape), act.dtype)
         self.episodes: list[Episode] = []
-        self.ends_early = False
+        self.ends_early_since: int | None = None
 
     @property
     def steps(self) -> int:
@@ -128,7 +128,7 @@ class Recorder(VecEnvWrapper):
             "scenes": _as_bytes(self._scenes),
             "rows": self._rows,
             "now_episode": self._now_episode,
-            "ends_early": self.ends_early,
+            "ends_early_since": self.ends_early_since,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -141,7 +141,8 @@ class Recorder(VecEnvWrapper):
         self._actions[:], self._rewards[:] = state["actions"], state["rewards"]
         self._episode[:], self._offset[:] = state["episode"], state["offset"]
         self._terminated[:], self._now_episode[:] = state["terminated"], state["now_episode"]
-        self._scenes, self._rows, self.ends_early = _as_objects(state["scenes"]), state["rows"], state["ends_early"]
+        self._scenes, self._rows = _as_objects(state["scenes"]), state["rows"]
+        self.ends_early_since = state["ends_early_since"]
         self._game_began[:] = self.steps
 
     def reset(self) -> NDArray[Any]:
@@ -203,7 +204,8 @@ class Recorder(VecEnvWrapper):
                 if not infos[env].keys() & {GAME, CUT_SHORT}:
                     self.episodes.append(Episode(self.steps, float(self._now_return[env]), int(self._now_offset[env])))
                 self._terminated[row, env] = not infos[env].get("TimeLimit.truncated", False)
-            self.ends_early |= bool(self._terminated[row].any())
+            if self.ends_early_since is None and self._terminated[row].any():
+                self.ends_early_since = self.steps
             self._begin_episodes(dones)
         for index, info in enumerate(infos):
             if info.get(GAME) is not None:  # one of several games in an episode: its score is what is compared
@@ -287,6 +289,12 @@ class Recorder(VecEnvWrapper):
         cells = (rows[:, None] * self.num_envs + np.arange(self.num_envs)).ravel()
         return (*self.at(cells), self._rewards[rows].reshape(-1))
 
+    def recent_rewards(self, steps: int) -> NDArray[np.float64]:
+        """True rewards of the newest `steps` steps (or all that are kept), oldest first, (vector steps, n_envs)."""
+        kept = min(self._rows, self.capacity, -(-steps // self.num_envs))
+        rewards: NDArray[np.float64] = self._rewards[np.arange(self._rows - kept, self._rows) % self.capacity]
+        return rewards
+
     def at(self, cells: NDArray[np.integer]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Observations and actions of these steps, each ring position * n_envs + environment, (m,).
 
@@ -361,7 +369,7 @@ class Recorder(VecEnvWrapper):
             # Consecutive rows of one environment with the same episode at both ends have it all the way between.
             whole = episode[segment_steps - 1 :] == episode[: len(rows) - segment_steps + 1]
             length[: len(whole)][whole] = segment_steps
-        if self.ends_early:
+        if self.ends_early_since is not None:
             terminated = self._terminated[rows]
             for short in range(1, min(segment_steps, len(rows) + 1)):
                 ends = terminated[short - 1 :] & (episode[short - 1 :] == episode[: len(rows) - short + 1])

@@ -156,18 +156,18 @@ class Fit:
             l2=self.l2.log().mean().exp().item(),
         )
 
-    def refit(self, newest: Steps, window: Steps, updates: int, centre: bool) -> FitReport:
+    def refit(self, newest: Steps, window: Steps, updates: int, kept: float) -> FitReport:
         """Take in new experience, take gradient steps, and normalise what the ensemble pays.
 
         Args:
             newest: observations (n, *observation_shape) and actions (n, *action_shape) since the last call.
-            window: those over which the reward gets zero mean and its standard deviation.
+            window: those over which the reward gets its scale.
             updates: gradient steps.
-            centre: whether the mean is taken away (`RewardEnsemble.normalise_outputs`).
+            kept: share of the reward's mean that is paid (`RewardEnsemble.normalise_outputs`).
         """
         self.r_hat.observe(*newest)
         report = self.run(updates)
-        self.r_hat.normalise_outputs(*window, centre=centre)
+        self.r_hat.normalise_outputs(*window, kept)
         return report
 
     def _minibatches(self, updates: int) -> Sequence[NDArray[np.integer]]:

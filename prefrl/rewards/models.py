@@ -25,6 +25,7 @@ from prefrl.rewards.watch import Watch
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.words.preference import Preference
 from prefrl.words.process import for_small_networks
+from prefrl.words.scale import kept_mean
 
 
 @runtime_checkable
@@ -129,7 +130,7 @@ class LearnedModel:
         newest = env.recent(env.steps - self._seen, at_most=SAMPLE)[:2]
         window = env.recent(config.reward_window, at_most=SAMPLE)[:2]
         updates = config.fit_updates if self.fitted else self._fit.epochs(config.initial_epochs)
-        refit = partial(self._fit.refit, newest, window, updates, centre=not env.ends_early)
+        refit = partial(self._fit.refit, newest, window, updates, kept_mean_of(config, env))
         self._seen = env.steps
         if config.overlap and self.fitted:
             self._fitting = self._beside.submit(refit)
@@ -205,7 +206,8 @@ class TrueReward:
 
     def fit(self, live: bool) -> None:
         """Take mean and deviation from the window that a learned reward takes them from."""
-        self.paid.normalise(self.env.recent(self.config.reward_window, at_most=SAMPLE)[2])
+        window = self.env.recent_rewards(self.config.reward_window)
+        self.paid.normalise(window, kept_mean_of(self.config, self.env))
 
     def settle(self) -> None:
         """Nothing: no fit is done beside."""
@@ -221,11 +223,17 @@ class TrueReward:
         """Nothing runs beside."""
 
     def state(self) -> dict[str, Any]:
-        """Nothing: the scale is taken anew before every phase."""
-        return {}
+        """The scale, which stays where a window holds no reward."""
+        return {"offset": self.paid.offset, "scale": self.paid.scale}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing to go on from."""
+        """Go on from what `state` returned."""
+        self.paid.offset, self.paid.scale = state["offset"], state["scale"]
+
+
+def kept_mean_of(config: Resolved, env: Recorder) -> float:
+    """Share of the reward's mean that is paid in the phase that begins, in either arm."""
+    return kept_mean(env.ends_early_since, config.explore_steps, env.steps, config.steps)
 
 
 def make_model(config: Resolved, env: Recorder, fit_rng: np.random.Generator, watch_rng: np.random.Generator) -> Model:

@@ -16,10 +16,11 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.experience.guard import Guard
-from prefrl.experience.recorder import Recorder
+from prefrl.experience.recorder import SAMPLE, Recorder
 from prefrl.experience.vector import CUT_SHORT
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
+from prefrl.words.scale import bounded, offset_and_scale
 from prefrl.words.spaces import same_inputs
 
 
@@ -75,7 +76,8 @@ class LearnedReward(VecEnvWrapper):
         if not steps:
             return np.zeros((0, self.num_envs), np.float32)
         observations, actions = (np.concatenate(side) for side in ([s[0] for s in steps], [s[1] for s in steps]))
-        rewards = self.r_hat.reward(observations, actions).reshape(len(steps), self.num_envs)
+        rewards = bounded(self.r_hat.reward(observations, actions), self.r_hat.reward_std)
+        rewards = rewards.reshape(len(steps), self.num_envs)
         for paid, (_, _, dones, whole) in zip(rewards, steps, strict=True):
             self._returns += paid
             self._episode_returns += self._returns[whole].tolist()
@@ -89,7 +91,7 @@ class LearnedReward(VecEnvWrapper):
 
 
 class ScaledTrueReward(VecEnvWrapper):
-    """Pays the true reward with zero mean and a given standard deviation over a window of recent experience.
+    """A VecEnv that pays its own reward, brought to the scale that a learned reward has.
 
     Args:
         recorder: the environments.
@@ -100,16 +102,26 @@ class ScaledTrueReward(VecEnvWrapper):
     def __init__(self, recorder: Recorder, reward_std: float, clip: bool = False) -> None:
         super().__init__(recorder)
         self.bound = 1.0 if clip else np.inf
-        self.recorder, self.reward_std, self.mean, self.std = recorder, reward_std, 0.0, 1.0
+        self.reward_std, self.offset, self.scale = reward_std, 0.0, 1.0
 
-    def normalise(self, rewards: NDArray[np.float64]) -> None:
-        """Take mean and standard deviation from these rewards (n,); the mean stays where episodes can end early.
+    def normalise(self, window: NDArray[np.float64], kept: float) -> None:
+        """Take the scale from these rewards, as `RewardEnsemble.normalise_outputs` does from those that it gives.
 
-        There, as for a learned reward, the mean is part of the task (see `RewardEnsemble.normalise_outputs`).
+        Mean and deviation are those of `SAMPLE` steps at most, evenly spaced, which r-hat is asked about too; how far
+        one lies from their mean is looked for in the whole window, since a sample may miss rewards that are rare.
+
+        Args:
+            window: recent rewards (vector steps, n_envs), oldest first.
+            kept: share of their mean that is paid (`prefrl.words.scale.kept_mean`).
         """
-        rewards = rewards.clip(-self.bound, self.bound)
-        self.mean = 0.0 if self.recorder.ends_early else float(rewards.mean())
-        self.std = float(max(rewards.std(), 1e-8))
+        if not window.size:
+            return
+        window = window.clip(-self.bound, self.bound)
+        sample = window[:: max(1, -(-window.size // SAMPLE))]
+        mean = sample.reshape(-1).mean()
+        furthest = np.abs(window - mean).max()
+        offset, scale = offset_and_scale(mean, sample.reshape(-1).std(), furthest, kept, np.float64(self.scale))
+        self.offset, self.scale = float(offset), float(scale)
 
     def reset(self) -> Any:
         """Begin a new episode everywhere."""
@@ -119,7 +131,8 @@ class ScaledTrueReward(VecEnvWrapper):
         """Take the step, and pay its scaled true reward."""
         observations, rewards, dones, infos = self.venv.step_wait()
         rewards = rewards.clip(-self.bound, self.bound)
-        return observations, (rewards - self.mean) / self.std * self.reward_std, dones, infos
+        paid = bounded((rewards - self.offset) / self.scale * self.reward_std, self.reward_std)
+        return observations, paid, dones, infos
 
 
 class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):

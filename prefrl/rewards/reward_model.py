@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from prefrl.rewards.networks import CNNs, Dropout, MLPs
 from prefrl.words.errors import UserError
+from prefrl.words.scale import offset_and_scale
 from prefrl.words.spaces import channels_first, describe, described_size, encode, encoded_size, is_image, space_of
 from prefrl.words.tensors import load_tensors, save_tensors, size_of
 
@@ -161,21 +162,22 @@ class RewardEnsemble(nn.Module):
         self.input_mean.copy_(mean)
         self.input_std.copy_(std)
 
-    def normalise_outputs(self, observations: NDArray[Any], actions: NDArray[Any], centre: bool = True) -> None:
-        """Give each member zero mean and unit standard deviation over these steps (paper, section 2.2.3).
+    def normalise_outputs(self, observations: NDArray[Any], actions: NDArray[Any], kept: float = 0.0) -> None:
+        """Give each member's reward, and their average, one scale over these steps (paper, section 2.2.3).
 
         Args:
             observations: (n, *observation_shape).
             actions: (n, *action_shape).
-            centre: False leaves the mean as it is. Where episodes can end early the mean is part of the task: taking
-                it away would make living neither good nor bad.
+            kept: share of each member's mean that is paid (`prefrl.words.scale.kept_mean`); 0 gives it zero mean.
         """
         if not len(observations):
             return
         rewards = self.member_rewards(observations, actions)
-        self.output_mean.copy_(rewards.mean(1) if centre else torch.zeros_like(self.output_mean))
-        self.output_std.copy_(_deviation(rewards))
-        self.average_std.copy_(_deviation(self._average(rewards)))
+        offset, scale = _offset_and_scale(rewards, kept, self.output_std)
+        self.output_mean.copy_(offset)
+        self.output_std.copy_(scale)
+        # What the members leave of their means is meant: the average is divided by its root mean square.
+        self.average_std.copy_(_offset_and_scale(self._average(rewards), 1.0, self.average_std)[1])
 
     def state(self) -> dict[str, Any]:
         """Weights, normalisation, the running statistics that it goes on from, and the generators of dropout."""
@@ -268,7 +270,13 @@ def _fitting(described: dict[str, Any], numbers: int) -> dict[str, Any]:
     }
 
 
-def _deviation(rewards: Float[Tensor, "*k n"]) -> Float[Tensor, "*k"]:
-    """Standard deviations over the last axis; 1 where they are no more than rounding."""
+def _offset_and_scale(
+    rewards: Float[Tensor, "*k n"], kept: float, last: Float[Tensor, "*k"]
+) -> tuple[Float[Tensor, "*k"], Float[Tensor, "*k"]]:
+    """`prefrl.words.scale.offset_and_scale` of these rewards, over the last axis."""
+    mean = rewards.mean(-1)
+    furthest = (rewards - mean[..., None]).abs().amax(-1)
     std = rewards.std(-1, correction=0)
-    return torch.where(std > 1e-6 * (1 + rewards.mean(-1).abs()), std, torch.ones_like(std))
+    mean_, std_, furthest_, last_ = (part.cpu().numpy() for part in (mean, std, furthest, last))
+    offset, scale = offset_and_scale(mean_, std_, furthest_, kept, last_)
+    return torch.as_tensor(offset), torch.as_tensor(scale)

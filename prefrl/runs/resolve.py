@@ -31,7 +31,7 @@ from prefrl.settings.values import as_toml, name_value
 from prefrl.words.errors import UserError, install
 from prefrl.words.lookup import lookup
 from prefrl.words.schedules import SCHEDULES, label_counts
-from prefrl.words.spaces import encoded_size, is_image, same_inputs
+from prefrl.words.spaces import channels_first, encoded_size, is_image, same_inputs
 
 MOST_PICTURES = 20_000  # kept for people, some 5 kB each
 LONG_EPISODE = 1_000  # steps, where an environment sets no limit
@@ -88,7 +88,6 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     }
     known["ten_episodes"] = _ten_episodes(env, n_envs)
     known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
-    known["keep_steps"] = config.reward_window
     if isinstance(config, TrainConfig):
         known["segment_steps"] = segment_steps
         known["reward_from"] = _reward_from(config, env)
@@ -101,6 +100,13 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
             inherit(empty, config.labels_from, config.env, segment_steps)
         if config.labeler == "human":
             known |= _for_people(config, env, keep_steps)
+    # Both arms take the reward's scale from as many steps as a run with labels remembers. Of stacked frames, the oldest
+    # that it remembers are parts of later observations alone.
+    remembered = known.get("keep_steps") or getattr(config, "keep_steps", None) or preset.keep_steps
+    older = channels_first(env.spaces[0].shape or ())[0] - 1 if env.is_image else 0
+    known["reward_window"] = min(config.reward_window, max(n_envs, remembered - older * n_envs))
+    if not isinstance(config, TrainConfig):
+        known["keep_steps"] = known["reward_window"]
     if not resume:
         _check_folder(known["out"])
     kind = ResolvedTrain if isinstance(config, TrainConfig) else Resolved

@@ -46,7 +46,8 @@ class BaselineConfig:
     phases: int = 50
     """Times that reward, statistics and log are refreshed during training."""
     reward_window: int = 50_000
-    """Newest steps over which the reward given to the learner has zero mean and standard deviation `reward_std`."""
+    """Newest steps over which the reward given to the learner has zero mean and standard deviation `reward_std`, of
+    those that a run with labels keeps (20,000 on pixels); where episodes end early, root mean square `reward_std`."""
     reward_std: float | None = None
     """Standard deviation of the reward given to the learner. Default: by family (MuJoCo 0.1, Atari 0.05, else 1)."""
     clip_reward: bool | None = None

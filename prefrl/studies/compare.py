@@ -11,13 +11,14 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import is_finished, read_table, versions
@@ -33,6 +34,7 @@ from prefrl.settings.config import (
 )
 from prefrl.studies.batch import Board, is_set_aside, run_one, set_aside, unfinished
 from prefrl.studies.plots import Result, learning_curves, result_table
+from prefrl.studies.random_actions import random_return
 from prefrl.words.errors import UserError
 from prefrl.words.stats import Curve, bootstrap_interval, final_return, interquartile_mean
 
@@ -49,6 +51,7 @@ class Outcome:
         seed: of the run.
         curve: environment steps (n,) and mean true return (n,) of the episodes finished there.
         seconds: wall time.
+        episodes: (n,) how many finished there; None where the run has not counted them.
     """
 
     task: str
@@ -56,11 +59,12 @@ class Outcome:
     seed: int
     curve: Curve
     seconds: float
+    episodes: NDArray[np.float64] | None = None
 
     @property
     def final(self) -> float:
-        """Mean true return over the last tenth of the steps."""
-        return final_return(*self.curve, share=FINAL_SHARE)
+        """Mean true return of the episodes of the last tenth of the steps; without their number, of its phases."""
+        return final_return(*self.curve, share=FINAL_SHARE, episodes=self.episodes)
 
 
 def run_comparison(config: CompareConfig, quiet: bool = False) -> list[Outcome]:
@@ -77,8 +81,13 @@ def run_comparison(config: CompareConfig, quiet: bool = False) -> list[Outcome]:
     if left:
         run_all(left, config.jobs, quiet)
     outcomes = [read_outcome(run.out) for run in runs if run.out is not None]
-    write_report(outcomes, folder, title=f"{config.env}, {config.steps:,} steps")
+    write_report(outcomes, folder, zero_of(config), title=f"{config.env}, {config.steps:,} steps")
     return outcomes
+
+
+def zero_of(config: CompareConfig) -> dict[str, float]:
+    """Mean true return of random actions on the comparison's task; measured once, and kept in its folder."""
+    return {config.env: random_return(config, folder_of(config), keep=True)}
 
 
 def folder_of(config: CompareConfig) -> Path:
@@ -89,7 +98,8 @@ def folder_of(config: CompareConfig) -> Path:
 def plan_runs(config: CompareConfig, folder: Path) -> list[BaselineConfig]:
     """The configuration of every run: seed by seed, the true reward and each label budget.
 
-    All take as many untrained first steps as the first label arm, so that the arms differ in their reward alone.
+    All take as many untrained first steps as the first label arm, and the reward's scale from a window as long, so that
+    the arms differ in their reward alone.
 
     Raises:
         UserError: no label budget or no seed is asked for, or the arms cannot be run.
@@ -100,11 +110,11 @@ def plan_runs(config: CompareConfig, folder: Path) -> list[BaselineConfig]:
         raise UserError("compare names its arms itself, after their labels: leave out --arm, or use `prefrl sweep`.")
     shared = {field.name: getattr(config, field.name) for field in fields(PreferenceConfig)}
     first = TrainConfig(**{**shared, "labels": config.labels[0], "out": folder / "not-there-yet"})
-    explore_steps = resolve(first).explore_steps
+    arm = resolve(first)
     baseline_fields = {field.name for field in fields(BaselineConfig)}
     runs: list[BaselineConfig] = []
     for seed in range(config.seed, config.seed + config.seeds):
-        common = {**shared, "seed": seed, "explore_steps": explore_steps}
+        common = {**shared, "seed": seed, "explore_steps": arm.explore_steps, "reward_window": arm.reward_window}
         true_reward = {name: value for name, value in common.items() if name in baseline_fields}
         runs.append(BaselineConfig(**{**true_reward, "out": folder / f"true-reward-seed{seed}"}))
         runs += [
@@ -141,16 +151,19 @@ def read_outcome(folder: Path) -> Outcome:
     """
     config = read_run(folder)
     table = read_table(folder / "metrics.csv", "true_return")
-    measured = [(s, r) for s, r in zip(table["step"], table["true_return"], strict=True) if math.isfinite(r)]
+    counted = table.get("episodes")
+    columns = zip(table["step"], table["true_return"], counted or table["step"], strict=True)
+    measured = [row for row in columns if math.isfinite(row[1])]
     if not measured:
         raise UserError(f"no episode has finished in {str(folder)!r} yet, so it has no true return to show.")
-    steps, returns = np.array(measured).T
+    steps, returns, episodes = np.array(measured).T
     return Outcome(
         task=config.env,
         arm=arm_name(config),
         seed=config.seed,
         curve=(steps, returns),
         seconds=read_table(folder / "timing.csv", "seconds")["seconds"][-1],
+        episodes=episodes if counted else None,
     )
 
 
@@ -217,20 +230,34 @@ def read_outcomes(folders: Sequence[Path]) -> list[Outcome]:
     return [outcome for _, outcome in read.values()]
 
 
-def results(outcomes: Sequence[Outcome]) -> list[Result]:
-    """For each task and arm: interquartile mean of final true returns, 95 % interval, share of the true reward's."""
+def share_of_way(result: float, random: float, reference: float) -> float | None:
+    """How much of the way from random actions to the reference's result is gone: 0 for none, 1 for all of it.
+
+    None where the reference is no better than random actions, or where that is not known.
+    """
+    return (result - random) / (reference - random) if reference > random else None
+
+
+def results(outcomes: Sequence[Outcome], random: Mapping[str, float]) -> list[Result]:
+    """For each task and arm: interquartile mean of final true returns, 95 % interval, share of the true reward's.
+
+    Args:
+        outcomes: of the runs.
+        random: mean true return of random actions by task, from which shares are counted.
+    """
     rows = []
     for task in dict.fromkeys(outcome.task for outcome in outcomes):
         of_task = [outcome for outcome in outcomes if outcome.task == task]
         arms = sorted(dict.fromkeys(o.arm for o in of_task), key=lambda arm: arm != TRUE_REWARD)
         finals = {arm: np.array([o.final for o in of_task if o.arm == arm]) for arm in arms}
-        reference = interquartile_mean(finals[TRUE_REWARD]) if TRUE_REWARD in finals else None
+        zero = random.get(task, math.nan)
+        reference = interquartile_mean(finals[TRUE_REWARD]) if TRUE_REWARD in finals else math.nan
         for arm, values in finals.items():
             middle = interquartile_mean(values)
             drawn = bootstrap_interval([values], interquartile_mean, np.random.default_rng(0))
             low, high = drawn if len(values) > 1 else (math.nan, math.nan)  # one seed has no spread
-            ratio = middle / reference if reference and reference > 0 else None
-            rows.append(Result(task, arm, len(values), middle, low, high, ratio))
+            share = share_of_way(middle, zero, reference)
+            rows.append(Result(task, arm, len(values), middle, low, high, share, zero, reference <= zero))
     return rows
 
 
@@ -242,19 +269,22 @@ def panels(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[Curve]]]:
     return grouped
 
 
-def write_report(outcomes: Sequence[Outcome], folder: Path, title: str = "") -> str:
+def write_report(outcomes: Sequence[Outcome], folder: Path, random: Mapping[str, float], title: str = "") -> str:
     """Write compare.csv (the raw curve of every seed), compare.md (the table) and compare.png; return the table."""
     about = versions()
     command = shlex.join(["prefrl", *sys.argv[1:]])
     with (folder / "compare.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["task", "arm", "seed", "step", "true_return"])
+        writer.writerow(["task", "arm", "seed", "step", "true_return", "episodes"])
         for o in outcomes:
+            steps, returns = map(np.asarray, o.curve)
+            counts = [""] * len(steps) if o.episodes is None else [f"{count:.0f}" for count in o.episodes]
             writer.writerows(
-                [o.task, o.arm, o.seed, int(s), f"{r:.6g}"] for s, r in zip(*map(np.asarray, o.curve), strict=True)
+                [o.task, o.arm, o.seed, int(s), f"{r:.6g}", n] for s, r, n in zip(steps, returns, counts, strict=True)
             )
-    table = result_table(results(outcomes))
-    final = f"Mean true return over the last {FINAL_SHARE:.0%} of the steps; commit {about['commit']}; `{command}`."
+    table = result_table(results(outcomes, random))
+    over = f"Mean true return of the episodes of the last {FINAL_SHARE:.0%} of the steps"
+    final = f"{over}; commit {about['commit']}; `{command}`."
     (folder / "compare.md").write_text(f"{table}\n\n{final}\n")
     learning_curves(panels(outcomes), folder / "compare.png", title=title)
     return table

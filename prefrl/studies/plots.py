@@ -46,7 +46,10 @@ class Result:
         iqm: interquartile mean of their final true returns.
         low: lower end of its interval; NaN if there is none.
         high: upper end.
-        ratio: how much of the true reward's result was reached, 1 for all of it; None if it is not known.
+        share: of the way from random actions to the true reward's result, 1 for all of it; None where that result is
+            no better than random actions', or either is not known.
+        random: mean true return of random actions; NaN if it is not known.
+        no_way: whether the true reward's result is known to be no better.
     """
 
     task: str
@@ -55,7 +58,9 @@ class Result:
     iqm: float
     low: float
     high: float
-    ratio: float | None
+    share: float | None
+    random: float = math.nan
+    no_way: bool = False
 
 
 def learning_curves(
@@ -174,7 +179,7 @@ def result_table(rows: Iterable[Result], confidence: float = 0.95) -> str:
             row.arm.replace("|", "\\|"),
             str(row.seeds),
             *(_number(x, digits[row.task]) for x in (row.iqm, row.low, row.high)),
-            _number(row.ratio, 2),
+            _number(row.share, 2),
         ]
         for row in results
     ]
@@ -183,9 +188,19 @@ def result_table(rows: Iterable[Result], confidence: float = 0.95) -> str:
     lines = [
         "| " + " | ".join(_pad(cell, i, widths) for i, cell in enumerate(row)) + " |" for row in [header, rule, *cells]
     ]
-    return (
-        "\n".join(lines) + f"\n\nIQM: interquartile mean over seeds; low, high: {confidence:.0%} bootstrap interval.\n"
-    )
+    notes = [f"IQM: interquartile mean over seeds; low, high: {confidence:.0%} bootstrap interval."]
+    tasks = {row.task: row for row in results}.values()
+    zeros = [f"{_number(row.random, digits[row.task])} on {row.task}" for row in tasks if math.isfinite(row.random)]
+    if zeros:
+        notes.append(
+            f"of {TRUE_REWARD}: share of the way from random actions ({', '.join(zeros)}) to the true reward's IQM."
+        )
+    notes += [
+        f"On {row.task} the true reward's IQM is no better than random actions: nothing can be a share of it."
+        for row in tasks
+        if row.no_way
+    ]
+    return "\n\n".join(["\n".join(lines), *notes]) + "\n"
 
 
 def measures_table(runs: Mapping[str, Mapping[str, float]]) -> str:

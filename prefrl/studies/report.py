@@ -27,6 +27,7 @@ from prefrl.settings.config import TrainConfig, arm_name, to_toml
 from prefrl.studies.compare import Outcome, find_runs, panels, read_outcomes, results
 from prefrl.studies.evaluate import Evaluation, evaluate_run
 from prefrl.studies.plots import AXIS, GRID, INK, MUTED, PALETTE, curves_figure
+from prefrl.studies.random_actions import random_returns
 from prefrl.words.bradley_terry import probability
 from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.files import read_text
@@ -133,7 +134,7 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         title=_title(outcomes),
         curves=_svg(figure),
         curves_width=round(110 * figure.get_figwidth()),
-        results=results(outcomes),
+        results=results(outcomes, random_returns([run.folder for run in runs])) if len(runs) > 1 else [],
         runs=shown,
     )
     try:

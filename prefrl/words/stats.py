@@ -131,7 +131,7 @@ def bootstrap_share_interval(
     return bootstrap_interval([*samples, *references], shares, rng, confidence, resamples)
 
 
-def final_return(steps: ArrayLike, returns: ArrayLike, share: float = 0.1) -> float:
+def final_return(steps: ArrayLike, returns: ArrayLike, share: float = 0.1, episodes: ArrayLike | None = None) -> float:
     """Mean of a curve over its last share of the steps: the one number a learning curve ends with.
 
     A point stands for the steps that led up to it, so those with steps > (1 - share) * last step count, and always
@@ -141,15 +141,25 @@ def final_return(steps: ArrayLike, returns: ArrayLike, share: float = 0.1) -> fl
         steps: (n,) environment steps, never falling.
         returns: (n,) returns measured there.
         share: of the steps, in (0, 1].
+        episodes: (n,) episodes that each return is the mean of, which is how much it weighs: the result is then the
+            mean over episodes. None where it is not known: every point weighs the same.
 
     Raises:
-        UserError: the curve is empty, not a curve, or the share is out of range.
+        UserError: the curve is empty, not a curve, or the share is out of range; or an episode count is missing, or
+            not above zero.
     """
     x, y = _curve(steps, returns)
     if not 0 < share <= 1:
         raise UserError(f"the share of the steps to average over must be above 0 and at most 1: got {share}.")
+    weights = np.ones(x.shape) if episodes is None else np.asarray(episodes, dtype=np.float64)
+    if weights.shape != x.shape or not (weights > 0).all():
+        raise UserError(
+            f"every return of a curve is the mean of one episode or more: got {x.size} returns, and of {weights.size} "
+            f"counts of episodes the smallest is {weights.min(initial=np.inf):g}."
+        )
     first = (1 - share + 1e-9) * x[-1]  # the hair keeps a point that lies exactly on the boundary out of the mean
-    return float(y[(x > first) | (x == x[-1])].mean())
+    last = (x > first) | (x == x[-1])
+    return float(np.average(y[last], weights=weights[last]))
 
 
 def align_curves(curves: Sequence[Curve], grid: ArrayLike) -> NDArray[np.float64]:

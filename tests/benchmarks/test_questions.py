@@ -19,6 +19,7 @@ from benchmarks import (
     paper,
     question,
     reward_fit,
+    scale,
     target_kl,
     tuning,
 )
@@ -50,6 +51,10 @@ def test_the_table_of_the_rewards_fit_is_what_its_data_says_and_has_every_settin
     with reward_fit.DATA.open(newline="") as file:
         rows = [(r["task"], int(r["seed"]), r["setting"]) for r in csv.DictReader(file)]
     assert rows == list(product(reward_fit.TASKS, reward_fit.SEEDS, reward_fit.SETTINGS))
+
+
+def test_the_table_of_the_scale_is_what_its_data_says():
+    assert between(question.README, "scale") == scale.report()
 
 
 @pytest.mark.parametrize("name", QUESTIONS)

@@ -217,9 +217,24 @@ def test_an_episode_cut_short_on_purpose_has_no_true_return() -> None:
         recorder.step(np.zeros((4, 1), np.float32))
     # First ends after 5, 10, 15 and 20 steps: the last of them is a whole episode.
     assert [(e.step, e.steps) for e in recorder.pop_episodes()] == [(4 * t, 20) for t in (20, 25, 30, 35, 40)]
-    assert not recorder.ends_early
+    assert recorder.ends_early_since is None
     offsets = {q.left.offset for q in recorder.pairs(2000, 3, np.random.default_rng(0)).queries()}
     assert offsets == set(range(18))
+
+
+def test_when_an_episode_first_ended_by_itself_is_remembered() -> None:
+    recorder = Recorder(counters(2, 6, 5, terminates=True), "Counter-v0", 0, 40)
+    recorder.reset()
+    walk(recorder, 4)
+    assert recorder.ends_early_since is None
+    walk(recorder, 20)
+    assert recorder.ends_early_since == 10  # the second environment's first episode, five steps of two
+
+
+def test_recent_rewards_are_the_newest_whatever_ring_keeps_the_observations() -> None:
+    recorder = recorded(2, 30, 50, 12)
+    np.testing.assert_array_equal(recorder.recent_rewards(14).ravel(), recorder.recent(14)[2])
+    assert recorder.recent_rewards(10_000).shape == (recorder.capacity, 2) or recorder.steps < 2 * recorder.capacity
 
 
 def test_an_environment_that_fails_is_one_sentence() -> None:

@@ -14,9 +14,10 @@ from prefrl.experience.environments import make_env
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import make_vec_env
 from prefrl.policies.on_policy import LEARNERS, Learner
-from prefrl.rewards.paid import LearnedReward, LearnedRewardEnv
+from prefrl.rewards.paid import LearnedReward, LearnedRewardEnv, ScaledTrueReward
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
+from prefrl.words.scale import MOST
 
 
 class Poisoned(VecEnvWrapper):
@@ -294,3 +295,128 @@ def test_a_learner_paid_by_the_rollout_learns_what_one_paid_at_the_step_does(nam
         assert not late or not len(paid.due())
     np.testing.assert_allclose(*rewards, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(*weights, rtol=1e-2, atol=1e-3)
+
+
+class Written(gym.Env[Any, Any]):
+    """Shows what it pays for the next step, a number that is written down beforehand."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, rewards: NDArray[np.float32]) -> None:
+        self.rewards, self.at = rewards, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        return self.rewards[self.at : self.at + 1], {}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        self.at += 1
+        return self.rewards[self.at : self.at + 1], float(self.rewards[self.at - 1]), False, False, {}
+
+
+def written(rewards: NDArray[np.float64]) -> Recorder:
+    """A recorder of one environment that pays these, and ends with 0."""
+    shown = np.append(rewards, 0).astype(np.float32)
+    return Recorder(DummyVecEnv([lambda: Written(shown)]), "Written", 0, 10_000)
+
+
+def as_written(members: int, reward_std: float) -> RewardEnsemble:
+    """A reward model that has learned what `Written` shows: each member on a scale and from a zero of its own."""
+    space = Written.observation_space
+    r_hat = RewardEnsemble(space, Written.action_space, members, reward_std, hidden=())
+    with torch.no_grad():
+        for member in range(members):
+            r_hat.network.weights[0][member] = torch.tensor([[3.0 ** (member - 1)], [0.0]])
+            r_hat.network.biases[0][member] = 0.0
+    return r_hat
+
+
+RNG, STEPS = np.random.default_rng(0), 250
+WINDOWS = {
+    "dense": RNG.normal(3, 2, STEPS),
+    "one a step": np.ones(STEPS),
+    "minus one until a goal": np.where(np.arange(STEPS) % 70 == 69, 0.0, -1.0),
+    "a point now and then": np.where(np.arange(STEPS) % 120 == 119, 20.0, 0.0),
+    "none": np.zeros(STEPS),
+}
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("kind", WINDOWS)
+def test_a_learned_reward_that_is_the_true_one_is_paid_as_the_true_one_is(kind: str, kept: float) -> None:
+    """One treatment of both arms."""
+    rewards = np.concatenate([WINDOWS[kind], [5.0, -1.0, 0.0, 900.0, 1e9]])
+    paid: list[NDArray[Any]] = []
+    for is_true in (True, False):
+        recorder, r_hat = written(rewards), as_written(3, 0.5)
+        env = ScaledTrueReward(recorder, 0.5) if is_true else LearnedReward(recorder, r_hat)
+        env.reset()
+        action = np.zeros((1, 1), np.float32)
+        for _ in range(STEPS):
+            env.step(action)
+        if isinstance(env, ScaledTrueReward):
+            env.normalise(recorder.recent_rewards(STEPS), kept)
+        else:
+            r_hat.normalise_outputs(*recorder.recent(STEPS)[:2], kept)
+        paid.append(np.array([env.step(action)[1] for _ in range(5)]))
+    true, learned = paid
+    if kind == "none":  # nothing is known of its scale: each arm goes on with the one that it has
+        np.testing.assert_allclose(true.ravel(), [2.5, -0.5, 0.0, 32.0, 32.0])
+        assert np.abs(learned).max() <= 32.0
+    else:
+        np.testing.assert_allclose(true, learned, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kept", [0.0, 1.0])
+def test_a_reward_that_does_not_vary_is_paid_at_its_deviation(kept: float) -> None:
+    recorder = written(np.ones(600))
+    env = ScaledTrueReward(recorder, 0.1)
+    env.reset()
+    for _ in range(500):
+        env.step(np.zeros((1, 1), np.float32))
+    env.normalise(recorder.recent_rewards(400), kept)
+    assert env.step(np.zeros((1, 1), np.float32))[1] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("kept", [0.0, 1.0])
+def test_points_that_a_sample_of_the_window_misses_are_paid_with_a_bound(kept: float) -> None:
+    env = ScaledTrueReward(counters_recorded(), 1.0)
+    window = np.zeros((3_000, 4))
+    window[1:1_500:699, 2] = 250.0  # three points; of 12,000 steps every third is looked at
+    env.normalise(window, kept)
+    assert (250.0 - env.offset) / env.scale == pytest.approx(MOST, rel=1e-3)
+    env.normalise(np.zeros((3_000, 4)), kept)  # they are forgotten, and their scale is not
+    assert (250.0 - env.offset) / env.scale == pytest.approx(MOST, rel=1e-3)
+
+
+def counters_recorded() -> Recorder:
+    return Recorder(counters(4, 5), "Counter", 0, 400)
+
+
+@pytest.mark.parametrize("true_reward", [True, False])
+def test_the_first_early_end_does_not_move_the_paid_mean_at_once(true_reward: bool) -> None:
+    """The mean of what is paid, phase by phase of a tenth of the blend, when an episode has just ended by itself."""
+    recorder, r_hat = written(RNG.normal(3, 1, 300)), as_written(2, 1.0)
+    env = ScaledTrueReward(recorder, 1.0)
+    env.reset()
+    for _ in range(300):
+        env.step(np.zeros((1, 1), np.float32))
+    observations, actions, seen = recorder.recent(300)
+    means = []
+    for kept in np.linspace(0, 1, 11).tolist():
+        env.normalise(seen[:, None], kept)
+        r_hat.normalise_outputs(observations, actions, kept)
+        paid = (seen - env.offset) / env.scale if true_reward else r_hat.reward(observations, actions)
+        means.append(float(paid.mean()))
+    assert means[0] == pytest.approx(0, abs=1e-3)
+    assert means[-1] == pytest.approx(3 / np.sqrt(10), rel=0.03)
+    assert np.abs(np.diff(means)).max() < 0.3
+
+
+def test_the_true_reward_is_clipped_before_it_is_scaled() -> None:
+    recorder = written(np.array([7.0, -9.0, 0.5, 0.0]))
+    env = ScaledTrueReward(recorder, 1.0, clip=True)
+    env.reset()
+    assert [float(env.step(np.zeros((1, 1), np.float32))[1][0]) for _ in range(4)] == [1.0, -1.0, 0.5, 0.0]
+    env.normalise(recorder.recent_rewards(4), 1.0)
+    assert env.scale == pytest.approx(np.sqrt(2.25 / 4))

@@ -319,14 +319,26 @@ def test_the_reward_paid_has_zero_mean_and_the_deviation_asked_for(reward_std: f
     assert paid.std() == pytest.approx(reward_std, rel=1e-3)
 
 
-def test_without_centring_only_the_scale_changes() -> None:
+def test_with_its_mean_kept_only_the_scale_changes() -> None:
     r_hat = ensemble(members=1, reward_std=0.5)
     window = steps(3000)
     raw = r_hat.member_rewards(*window)[0].numpy()
-    r_hat.normalise_outputs(*window, centre=False)
+    r_hat.normalise_outputs(*window, kept=1.0)
     paid = r_hat.reward(*window)
-    np.testing.assert_allclose(paid, raw * 0.5 / raw.std(), rtol=1e-3)
+    np.testing.assert_allclose(paid, raw * 0.5 / np.sqrt(np.mean(raw**2)), rtol=1e-3)
     assert abs(paid.mean()) > 0.01  # so the case tells the two apart
+
+
+def test_members_that_hardly_vary_do_not_run_away_where_the_mean_is_kept() -> None:
+    """As where every step is worth about one: the deviation says nothing of the size."""
+    r_hat = ensemble(members=3, reward_std=1.0)
+    assert isinstance(r_hat.network, MLPs)
+    with torch.no_grad():
+        r_hat.network.weights[-1] *= 1e-4
+        r_hat.network.biases[-1].fill_(2.0)
+    window = steps(3000)
+    r_hat.normalise_outputs(*window, kept=1.0)
+    np.testing.assert_allclose(r_hat.reward(*window), 1.0, rtol=1e-3)
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -337,15 +349,20 @@ def test_a_window_too_small_for_a_deviation_pays_finite_rewards(n: int) -> None:
     assert np.isfinite(r_hat.reward(observations, actions)).all()
 
 
-def test_rounding_of_a_constant_reward_is_not_paid() -> None:
+@pytest.mark.parametrize("kept", [0.0, 1.0])
+def test_a_constant_reward_is_paid_as_one_and_its_rounding_is_not(kept: float) -> None:
     r_hat = ensemble()
     assert isinstance(r_hat.network, MLPs)
     with torch.no_grad():
         r_hat.network.weights[-1].zero_()
-        r_hat.network.biases[-1].fill_(0.3712345)
+        r_hat.network.biases[-1].fill_(-0.3712345)
     window = steps(3000)
-    r_hat.normalise_outputs(*window)
-    assert np.abs(r_hat.reward(*window)).max() < 1e-3
+    r_hat.normalise_outputs(*window, kept)
+    np.testing.assert_allclose(r_hat.reward(*window), -1.0, rtol=1e-3)
+    with torch.no_grad():
+        r_hat.network.biases[-1].zero_()
+    r_hat.normalise_outputs(*window, kept)  # a reward of nothing says nothing of a scale
+    assert not r_hat.reward(*window).any()
 
 
 @pytest.mark.parametrize("actions", ACTIONS)

@@ -243,6 +243,23 @@ def test_table_text():
     )
 
 
+def test_a_table_says_what_its_shares_are_of():
+    nan = float("nan")
+    rows = [
+        Result("Acrobot", TRUE_REWARD, 5, -80.0, -90.0, -75.0, 1.0, -499.6),
+        Result("Acrobot", "90 labels", 5, -100.0, -120.0, -90.0, 0.9523, -499.6),
+        Result("Maze", TRUE_REWARD, 1, 0.02, nan, nan, None, 0.05, no_way=True),
+    ]
+    first, *notes = [part for part in result_table(rows).split("\n\n") if part]
+    assert [line.split("|")[-2].strip() for line in first.splitlines()[2:]] == ["1.00", "0.95", "-"]
+    assert notes == [
+        "IQM: interquartile mean over seeds; low, high: 95% bootstrap interval.",
+        "of true reward: share of the way from random actions (-500 on Acrobot, 0.05 on Maze) to the true reward's "
+        "IQM.",
+        "On Maze the true reward's IQM is no better than random actions: nothing can be a share of it.\n",
+    ]
+
+
 def test_a_table_of_nothing_is_its_header():
     table = result_table([], confidence=0.9)
     assert table.splitlines()[0] == "| task | arm | seeds | IQM | low | high | of true reward |"

@@ -64,6 +64,7 @@ def test_a_page_holds_the_run_and_needs_nothing_else(runs, tmp_path, capsys):
     assert page.tags.count("svg") >= 1 + 4 + 2 * 5  # curves, four figures, both sides of five questions
     for word in ("2 runs on Pendulum-v1", "40 labels, seed 0", "true reward, seed 0", "EPIC", "segment_steps", "torch"):
         assert word in page.words
+    assert "the share of the way from random actions to the true reward's result" in " ".join(page.words.split())
     final = prefrl.read_outcome(runs / "one").final
     assert f"{final:,.4g}" in page.words
     assert "<b>shy</b>" in page.words  # a name is text, whatever is in it

@@ -172,6 +172,15 @@ def test_final_return_of_a_sparse_curve_is_its_last_point():
     assert final_return([500, 1000, 1000], [0.0, 1.0, 2.0]) == 1.5  # two environments at the same step
 
 
+def test_final_return_weighs_episodes_where_they_are_counted():
+    steps, returns, episodes = [80, 91, 95, 100], [7.0, 100.0, 10.0, 40.0], [1, 90, 9, 1]
+    assert final_return(steps, returns) == 50
+    assert final_return(steps, returns, episodes=episodes) == pytest.approx((9_000 + 90 + 40) / 100)
+    for wrong in ([1, 2], [1, 0, 2, 3], [1, float("nan"), 2, 3]):
+        with pytest.raises(UserError, match="one episode or more"):
+            final_return(steps, returns, episodes=wrong)
+
+
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.1, math.nan])
 def test_final_return_needs_a_share(share):
     with pytest.raises(UserError, match="above 0 and at most 1"):
