@@ -135,6 +135,7 @@ def _run(run: SavedRun, outcome: Outcome, clips: int, steps: int) -> dict[str, A
     """What the template shows of a run."""
     import json
 
+    made_by = json.loads((run.folder / "versions.json").read_text())
     about: dict[str, Any] = {
         "name": f"{outcome.task}, {arm_name(run.config)}, seed {outcome.seed}",
         "folder": str(run.folder),
@@ -142,7 +143,7 @@ def _run(run: SavedRun, outcome: Outcome, clips: int, steps: int) -> dict[str, A
         "seconds": outcome.seconds,
         "steps": int(run.metrics["step"][-1]),
         "settings": to_toml(run.config),
-        "versions": json.loads((run.folder / "versions.json").read_text()),
+        "versions": {name: said for name, said in made_by.items() if name != "modules"},
         "learned": isinstance(run.config, TrainConfig),
     }
     if not about["learned"]:
