@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit reports clean
 
 demo: $(VENV)/installed  ## HalfCheetah from 700 answers beside the true reward, with a figure (minutes)
 	$(BIN)/prefrl compare --env HalfCheetah-v5 --labels 700 --steps 1000000 --seeds 2 --out runs/demo
@@ -21,6 +21,9 @@ types: $(VENV)/installed-dev
 
 unit: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2
+
+reports: $(VENV)/installed-dev  ## both READMEs' tables from the committed data, with what is stale by now marked (a minute)
+	$(BIN)/python -m benchmarks.fresh
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
