@@ -11,32 +11,23 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prefrl.experience.clips import Artist, film, frame_rate, policy_frames
+from prefrl.experience.task import Task
 from prefrl.queries.store import Store
 from prefrl.runs.saved import load_run
+from prefrl.words.errors import UserError
 from prefrl.words.preference import Segment
 
 POLICY_S = 4  # seconds of film that show what the policy does
 WORKERS = 2
 
 
-@dataclass(frozen=True)
-class Task:
-    """What an artist needs to know."""
-
-    env_id: str
-    env_kwargs: dict[str, Any]
-    camera: str | None
-
-
-def new_pool(task: Task) -> ProcessPoolExecutor:
+def new_pool(task: Task, camera: str | None = None) -> ProcessPoolExecutor:
     """Processes that draw, each with a simulation of its own."""
     spawn = multiprocessing.get_context("spawn")  # a fork of a server with threads may hang
-    return ProcessPoolExecutor(WORKERS, mp_context=spawn, initializer=_begin, initargs=(task,))
+    return ProcessPoolExecutor(WORKERS, mp_context=spawn, initializer=_begin, initargs=(task, camera))
 
 
 class Studio:
@@ -45,19 +36,27 @@ class Studio:
     Args:
         folder: of the run.
         store: where segments are.
-        task: how they are drawn.
-        pool: processes of this task; None for new ones.
+        task: the environment as the run had it.
+        camera: of a MuJoCo model; None for the environment's own.
+        pool: processes of this task and camera; None for new ones.
     """
 
-    def __init__(self, folder: Path, store: Store, task: Task, pool: ProcessPoolExecutor | None = None) -> None:
-        self.folder, self.store, self.task = folder, store, task
-        view = "" if task.camera is None else "-" + re.sub(r"\W", "_", task.camera)
+    def __init__(
+        self,
+        folder: Path,
+        store: Store,
+        task: Task,
+        camera: str | None = None,
+        pool: ProcessPoolExecutor | None = None,
+    ) -> None:
+        self.folder, self.store, self.task, self.camera = folder, store, task, camera
+        view = "" if camera is None else "-" + re.sub(r"\W", "_", camera)
         self.shelf = folder / f"clips{view}"
         self._fps: dict[int, int] = {}
         self._making: dict[str, Future[bytes]] = {}
         self._policy = (0, b"")  # when it was written, and its film
         self._filming: Future[bytes] | None = None
-        self._pool = pool or new_pool(task)
+        self._pool = pool or new_pool(task, camera)
 
     def check(self) -> None:
         """Draw something now.
@@ -65,7 +64,13 @@ class Studio:
         Raises:
             UserError: nothing can be drawn here.
         """
-        self._pool.submit(_check).result()
+        try:
+            self._pool.submit(_check).result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"drawing {self.task.env_id} ends the process that draws it: install what drawing it needs, or set "
+                f"MUJOCO_GL to egl or osmesa where MuJoCo draws it."
+            ) from error
 
     async def clip(self, key: str) -> bytes | None:
         """The film of a segment; None where there is no such segment.
@@ -88,7 +93,7 @@ class Studio:
             made = await asyncio.wrap_future(self._making[key])
         except BrokenProcessPool:  # the process was killed; the next has better luck
             self._making.clear()
-            self._pool = new_pool(self.task)
+            self._pool = new_pool(self.task, self.camera)
             raise
         finally:
             self._making.pop(key, None)
@@ -102,7 +107,7 @@ class Studio:
     def _start(self, segment: Segment) -> None:
         steps = len(segment)
         if steps not in self._fps:
-            self._fps[steps] = frame_rate(self.task.env_id, steps)
+            self._fps[steps] = frame_rate(self.task, steps)
         if segment.key not in self._making:
             self._making[segment.key] = self._pool.submit(_draw, segment, self._fps[steps])
 
@@ -137,11 +142,11 @@ class Studio:
 _artist: Artist | None = None  # of this process
 
 
-def _begin(task: Task) -> None:
+def _begin(task: Task, camera: str | None) -> None:
     global _artist
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(5)
-    _artist = Artist(task.env_id, task.env_kwargs, task.camera)
+    _artist = Artist(task, camera)
 
 
 def _end_with_parent() -> None:

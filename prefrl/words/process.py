@@ -8,10 +8,11 @@ it, a process without. torch and numpy both follow it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -67,3 +68,24 @@ def flush_subnormals(compute: Callable[P, R]) -> Callable[P, R]:
             return compute(*args, **kwargs)
 
     return flushed
+
+
+def generators() -> dict[str, Any]:
+    """Where the process's own generators are, from which stable-baselines3, and environments of others, draw."""
+    kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [kind, np.asarray(keys), int(place), int(has_gauss), float(gauss)],
+        "python": random.getstate(),
+    }
+
+
+def restore_generators(state: Mapping[str, Any]) -> None:
+    """Go on from what `generators` returned; on another number of GPUs those draw anew."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    np.random.set_state(tuple(state["numpy"]))
+    version, keys, gauss = state["python"]
+    random.setstate((version, tuple(keys), gauss))

@@ -22,10 +22,11 @@ from postgres import Postgres, programs
 from schemathesis.checks import not_a_server_error
 
 from prefrl.cli import main
+from prefrl.experience.task import Task
 from prefrl.label_page.app import FRESH_S, About, create_app
 from prefrl.label_page.guard import BURST, LOOPBACK, MOST_BODY, Names, Rates, read_cookies
 from prefrl.label_page.serve import bind, serve
-from prefrl.label_page.studio import Studio, Task, new_pool
+from prefrl.label_page.studio import Studio, new_pool
 from prefrl.queries.store import Store
 from prefrl.settings.config import LabelConfig, TrainConfig, from_toml
 from prefrl.words.errors import UserError
@@ -56,7 +57,7 @@ class Page:
         self.queries = [make_game_query(number) for number in range(questions)]
         self.folder = make_run(folder, GAME, self.queries, url)
         self.store = Store(url or self.folder / "labels.sqlite")
-        self.studio = Studio(self.folder, self.store, Task(GAME, {}, None), self.pool)
+        self.studio = Studio(self.folder, self.store, Task(GAME), pool=self.pool)
         about = About("Pong", "Choose.", from_toml(TrainConfig, self.folder / "config.toml"), self.folder)
         self.app, self.guard = create_app(about, self.store, self.studio, LOOPBACK, token)
 
@@ -66,7 +67,7 @@ class Page:
 
 @pytest.fixture(autouse=True, scope="module")
 def _pool() -> Iterator[None]:
-    Page.pool = new_pool(Task(GAME, {}, None))
+    Page.pool = new_pool(Task(GAME))
     yield
     Page.pool.shutdown(cancel_futures=True)
 
