@@ -33,7 +33,7 @@ def settings_hash(config: BaselineConfig) -> str:
     """Of a resolved configuration, without its seed and without what leaves a run what it is."""
     told = to_toml(replace(config, seed=0))
     kept = {name: value for name, value in told.items() if name not in UNTOLD}
-    return short_hash(json.dumps([type(config).__name__, kept], sort_keys=True, default=str))
+    return short_hash(json.dumps([isinstance(config, TrainConfig), kept], sort_keys=True, default=str))
 
 
 def fingerprint(config: BaselineConfig) -> dict[str, Any]:

@@ -83,7 +83,6 @@ def test_a_runs_modules_are_those_it_reaches_whatever_the_process_has_imported_b
     true = fingerprint(resolve(BaselineConfig(env="prefrl/Hopper-v0", out=tmp_path / "true")))
     assert {"prefrl.run", "prefrl.rewards.fit", "prefrl.queries.oracle"} <= learned["modules"].keys()
     assert {"prefrl.baseline", "prefrl_envs", "prefrl_envs.mujoco"} <= true["modules"].keys()
-    assert "prefrl.rewards.fit" not in true["modules"]
     assert not {name for name in learned["modules"] if name.startswith(("prefrl_envs", "prefrl.studies"))}
     assert learned["code"] != true["code"]
     present = present_hashes()

@@ -14,9 +14,9 @@ from helpers import AnyEnv
 from prefrl import cli
 from prefrl.baseline import run_baseline
 from prefrl.experience.recorder import Recorder
-from prefrl.policies.paid import LearnedRewardEnv
 from prefrl.rewards.fit import Fit
 from prefrl.rewards.networks import MLPs
+from prefrl.rewards.paid import LearnedRewardEnv
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.run import train
 from prefrl.settings.config import BaselineConfig, TrainConfig
