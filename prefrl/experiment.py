@@ -17,6 +17,7 @@ from prefrl.experience.clips import watcher
 from prefrl.experience.recorder import Episode, Recorder, mean_true_return
 from prefrl.experience.task import Task
 from prefrl.policies.on_policy import make_policy
+from prefrl.queries.answering import Replies
 from prefrl.queries.questions import Questions, make_questions
 from prefrl.rewards.models import make_model
 from prefrl.runs import checkpoint as checkpoints
@@ -24,7 +25,7 @@ from prefrl.runs.phases import Phase, schedule, warn_of_often
 from prefrl.runs.runlog import Progress, RunLog
 from prefrl.runs.stopping import StoppedError, Stopping
 from prefrl.settings.resolved import Resolved
-from prefrl.words.preference import Preference, Query
+from prefrl.words.preference import Query
 from prefrl.words.process import for_small_networks, generators, restore_generators
 
 
@@ -81,16 +82,16 @@ class Run:
         with self.log.part("ask"):
             return self._questions.ask(self.env, phase.labels)
 
-    def answer(self, queries: list[Query]) -> list[Preference]:
+    def answer(self, queries: list[Query]) -> Replies:
         """What has come back, to these and to earlier questions."""
         with self.log.part("answer"):
             return self._questions.answer(queries, self.episodes)
 
-    def fit(self, phase: Phase, answers: list[Preference] | None = None) -> None:
+    def fit(self, phase: Phase, replies: Replies | None = None) -> None:
         """Have the model explain every answer so far."""
         with self.log.part("fit"):
-            if answers is not None:
-                self.model.take(answers, [])
+            if replies is not None:
+                self.model.take(replies.given, replies.taken_back)
             self.model.fit(phase.live)
 
     def learn(self, phase: Phase) -> dict[str, float]:
@@ -151,6 +152,12 @@ class Run:
         if self.questions:
             self.questions.restore(state["questions"])
         restore_generators(state["generators"])
+
+    def finish(self) -> None:
+        """Say that the run has come to its end, once every answer is recorded."""
+        if self.questions:
+            self.questions.settle()
+        self.log.finish()
 
     def save(self) -> None:
         """Keep what was learned, whatever has stopped the run."""
@@ -221,4 +228,4 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
         else:
             run.begin()
         yield run
-        log.finish()
+        run.finish()

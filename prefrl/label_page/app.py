@@ -25,6 +25,7 @@ from prefrl.queries.store import Counts, Lease, RefusedError, Store, Unreachable
 from prefrl.runs.runlog import read_table
 from prefrl.settings.config import TrainConfig
 from prefrl.words.errors import UserError
+from prefrl.words.preference import word_of
 
 STATIC = Path(__file__).parent / "static"
 LEASE_S = 120.0  # a question stays with a person who says nothing more
@@ -34,7 +35,6 @@ FRESH_S = 0.5  # counts may be this old
 CURVE_POINTS = 400
 NEWEST = 50
 MU = {"left": 1.0, "right": 0.0, "equal": 0.5, "cannot tell": None}
-WORDS = {mu: word for word, mu in MU.items()}
 
 T = TypeVar("T")
 
@@ -203,13 +203,13 @@ def create_app(
         rows = []
         for name in sorted({answer.labeler for answer in given}):
             mine = [answer for answer in given if answer.labeler == name]
-            said = {word: sum(answer.mu == mu for answer in mine) for mu, word in WORDS.items()}
+            said = {word: sum(word_of(answer.mu) == word for answer in mine) for word in MU}
             seconds = float(np.median([answer.seconds for answer in mine]))
             rows.append({"name": name, "answers": len(mine), "seconds": round(seconds, 2), **said})
         newest = [
             {
                 "name": a.labeler,
-                "answer": WORDS[a.mu],
+                "answer": word_of(a.mu),
                 "seconds": round(a.seconds, 2),
                 "step": a.step,
                 "question": a.key,
