@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint types unit unit-all clean
+.PHONY: demo test test-all lint types unit unit-all reports clean
 
 demo: $(VENV)/installed  ## HalfCheetah from 700 answers beside the true reward, with a figure (minutes)
 	$(BIN)/prefrl compare --env HalfCheetah-v5 --labels 700 --steps 1000000 --seeds 2 --out runs/demo
@@ -26,6 +26,9 @@ unit: $(VENV)/installed-dev
 
 unit-all: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2
+
+reports: $(VENV)/installed-dev  ## both READMEs' tables from the committed data, with what is stale by now marked (a minute)
+	$(BIN)/python -m benchmarks.fresh
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,6 +1,7 @@
 """The runs of a question: which there are, which have been run, and the data that is kept of them.
 
-`results/NAME/runs.csv` has a row for each run, with what made it; `results/NAME/curves.csv` its curve.
+`results/NAME/runs.csv` has a row for each run, with what made it; `results/NAME/curves.csv` its curve. A run whose
+settings or code have changed since is stale (`benchmarks.fresh`): it is reported, as such, until it is made again.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.fresh import is_current, remember
+from prefrl.runs.fingerprint import settings_hash
+from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import read_table
 from prefrl.settings.config import BaselineConfig, TrainConfig, arm_name
-from prefrl.studies.batch import is_done
+from prefrl.studies.batch import is_done, set_aside
 from prefrl.studies.compare import Outcome, read_outcome
 from prefrl.studies.grid import Job, read_grid
 from prefrl.studies.plots import TRUE_REWARD
@@ -25,7 +30,8 @@ from prefrl.words.errors import UserError
 
 HERE = Path(__file__).parent
 LIBRARIES = ("python", "gymnasium", "mujoco", "envpool", "ale-py", "stable-baselines3", "torch")
-RUN_COLUMNS = ("task", "arm", "seed", "steps", "final_true_return", "seconds", "commit", "gpu", *LIBRARIES, "command")
+MADE_BY = ("commit", "settings", "code", "gpu", *LIBRARIES)
+RUN_COLUMNS = ("task", "arm", "seed", "steps", "final_true_return", "seconds", *MADE_BY, "command")
 COMMAND = "prefrl sweep benchmarks/grids/"
 Key = tuple[str, str, int]  # task, arm, seed
 Rows = dict[Key, list[dict[str, str]]]
@@ -78,10 +84,12 @@ class Question:
 def gather(question: Question) -> int:
     """Put the runs that have finished into the committed data, beside those that are in it; how many there were.
 
-    A run of other settings than the grid's, in the folder of one of its, is left out, and said to be.
+    A run of other settings than the grid's, in the folder of one of its, is left out, and said to be; a stale one does
+    not take the place of one that is not.
     """
     about, curves = _read(question.folder)
     found = 0
+    outdated = stale(question)
     for key, (job, command) in question.planned().items():
         folder = job.config.out
         assert folder is not None
@@ -91,14 +99,15 @@ def gather(question: Question) -> int:
         except UserError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
+        made = _made_by(job)
+        if key in about and key not in outdated and not _is_fresh(made, job):
+            continue
         found += 1
-        outcome, used, table = (
+        outcome, table = (
             read_outcome(folder),
-            json.loads((folder / "versions.json").read_text()),
             read_table(folder / "metrics.csv") | read_table(folder / "timing.csv"),
         )
         named = {"task": key[0], "arm": key[1], "seed": str(key[2])}
-        made = {name: str(used.get(name, "")) for name in ("commit", "gpu", *LIBRARIES)}
         about[key] = [
             {
                 **named,
@@ -126,12 +135,13 @@ def gather(question: Question) -> int:
 
 
 def borrow(question: Question) -> int:
-    """Take from other questions' committed data the very runs that this one lacks; how many there were.
+    """Take from other questions' committed data the very runs that this one lacks, or has stale; how many there were.
 
     Two runs are one where their configurations are the same, whatever their arms are called. What the other question
     kept of it must be all that this one keeps.
     """
-    wanted = {_settings(job): key for key, job in lacking(question).items()}
+    outdated = stale(question)
+    wanted = {_settings(job): key for key, job in to_make(question).items()}
     about, curves = _read(question.folder)
     borrowed = 0
     for folder in sorted(path.parent for path in (HERE / "results").glob("*/runs.csv")):
@@ -146,6 +156,8 @@ def borrow(question: Question) -> int:
                     continue
                 kept = their_curves[key][0].keys()
                 if isinstance(job.config, TrainConfig) and not kept >= set(question.measures):
+                    continue
+                if mine in outdated and not _is_fresh(theirs[key][0], job):
                     continue
                 named = dict(zip(("task", "arm", "seed"), map(str, mine), strict=True))
                 about[mine] = [{**row, **named} for row in theirs[key]]
@@ -178,6 +190,23 @@ def lacking(question: Question) -> dict[Key, Job]:
     return {key: job for key, (job, _) in question.planned().items() if key not in there}
 
 
+def stale(question: Question) -> set[Key]:
+    """The committed runs whose settings or code have changed since, or were not recorded."""
+    about, _ = _read(question.folder)
+    planned = question.planned()
+    return {
+        (o.task, o.arm, o.seed)
+        for o in outcomes(question)
+        if not _is_fresh(about[o.task, o.arm, o.seed][0], planned[o.task, o.arm, o.seed][0])
+    }
+
+
+def to_make(question: Question) -> dict[Key, Job]:
+    """The runs that are lacking and those that are stale, in the order of the grids."""
+    wanted = lacking(question).keys() | stale(question)
+    return {key: job for key, (job, _) in question.planned().items() if key in wanted}
+
+
 def missing(question: Question) -> str:
     """A sentence about the runs that are asked for and not there yet; empty if none is."""
     jobs = lacking(question).values()
@@ -188,7 +217,9 @@ def missing(question: Question) -> str:
 
 
 def run(question: Question) -> None:
-    """Run what is lacking, and take it in: grid by grid, since one may need what the one before it leaves behind.
+    """Run what is lacking or stale, and take it in: grid by grid, since one may need what the one before leaves behind.
+
+    What a stale run left in the folder of the new one is moved aside.
 
     Raises:
         UserError: as `prefrl.studies.sweep.sweep` does, and where runs have failed.
@@ -196,14 +227,43 @@ def run(question: Question) -> None:
     from prefrl.studies.sweep import sweep
 
     for name in question.grids:
-        wanted = lacking(question)
-        ended = sweep([job for key, job in _grid(name).items() if key in wanted])
+        wanted = to_make(question)
+        jobs = [job for key, job in _grid(name).items() if key in wanted]
+        for job in jobs:
+            if is_done(job.config) and not _is_fresh(_made_by(job), job):
+                set_aside(job.config)
+        ended = sweep(jobs)
         gather(question)
         failed = [str(run.job.config.out) for run in ended if run.error]
         if failed:
             raise UserError(
                 f"{len(failed)} of {len(ended)} runs failed, the first in {failed[0]!r}: its error.txt says why."
             )
+
+
+def _made_by(job: Job) -> dict[str, str]:
+    """What the run in a job's folder says it was made by."""
+    assert job.config.out is not None
+    used = json.loads((job.config.out / "versions.json").read_text())
+    if "modules" in used:
+        remember(used["modules"])
+    return {name: str(used.get(name, "")) for name in MADE_BY}
+
+
+def _is_fresh(row: Mapping[str, str], job: Job) -> bool:
+    """Whether a run that was made so, by code and settings, would be made so now."""
+    if not is_current(row.get("code", "")):
+        return False
+    return row.get("settings") == _resolved(replace(job.config, seed=0, arm=None, out=None))
+
+
+@cache
+def _resolved(config: BaselineConfig) -> str:
+    """The hash of its settings with every default filled in; empty where it cannot be run now."""
+    try:
+        return settings_hash(resolve(replace(config, out=Path("not-there"))))
+    except UserError:
+        return ""
 
 
 def panel_of(task: str) -> str:

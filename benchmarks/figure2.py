@@ -79,7 +79,10 @@ def front() -> str:
         "random actions, to 1, the true reward's result: interquartile mean of all runs, 95 % bootstrap interval. "
         f"{question.missing(QUESTION)}"
     )
-    return f"{question.leaderboard(runs, TRUE_REWARD)}\n\n{about.strip()}"
+    outdated = question.stale(QUESTION)
+    table = question.leaderboard(runs, TRUE_REWARD, outdated=outdated)
+    parts = (question.share_of_stale(len(outdated), len(runs)), table, about.strip())
+    return "\n\n".join(part for part in parts if part)
 
 
 def write_front() -> None:

@@ -3,7 +3,8 @@
     python -m benchmarks.plain --env HalfCheetah-v5 --steps 100000
 
 On the same vector environment and with the same settings as `prefrl baseline`; with --own-defaults on
-stable-baselines3's own `make_vec_env` with PPO's own defaults. Prints wall seconds, steps and the last true return.
+stable-baselines3's own `make_vec_env` with PPO's own defaults. Prints wall seconds, steps, the last true return, and
+what made them (`prefrl.runs.fingerprint`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from stable_baselines3.common.env_util import make_vec_env as own_make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from prefrl.experience.vector import make_vec_env
+from prefrl.runs.fingerprint import made_by, modules_from, settings_hash, short_hash
 from prefrl.runs.resolve import resolve
 from prefrl.settings.config import BaselineConfig
 from prefrl.settings.values import name_value
@@ -47,11 +49,13 @@ def main(ask: Plain) -> None:
     start = time.perf_counter()
     settings: dict[str, Any] = {}
     venv: VecEnv
+    asked = short_hash(repr(ask))
     if ask.own_defaults:
         venv = own_make_vec_env(ask.env, seed=ask.seed)
     else:
         cfg = resolve(BaselineConfig(env=ask.env, steps=ask.steps, seed=ask.seed))
         settings = {name: schedule(value) for name, value in name_value(cfg.set, "learner setting").items()}
+        asked = settings_hash(cfg)
         assert cfg.n_envs
         kwargs = name_value(cfg.env_kwargs or (), "environment argument")
         venv = VecMonitor(make_vec_env(cfg.env, cfg.n_envs, cfg.seed, cfg.backend, kwargs))
@@ -64,6 +68,8 @@ def main(ask: Plain) -> None:
         "seconds": time.perf_counter() - start,
         "steps": learner.num_timesteps,
         "true_return": float(np.mean(finished)) if finished else None,
+        "settings": asked,
+        "modules": modules_from("__main__", *made_by(ask.env)),
     }
     print(json.dumps(result))
 

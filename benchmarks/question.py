@@ -9,14 +9,27 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
 
-from benchmarks.committed import Claim, Question, borrow, gather, missing, outcomes, panel_of, random_returns, run
+from benchmarks.committed import (
+    Claim,
+    Key,
+    Question,
+    borrow,
+    gather,
+    missing,
+    outcomes,
+    panel_of,
+    random_returns,
+    run,
+    stale,
+)
+from benchmarks.fresh import share_of_stale
 from benchmarks.paper import Compared, beside_paper, curves_of, end_of
 from prefrl.studies.compare import Outcome, panels
 from prefrl.studies.plots import learning_curves
@@ -37,7 +50,7 @@ class Ask:
     gather: bool = True
     """Take in the runs that have finished, and those that other questions have committed."""
     run: bool = False
-    """Run what is missing first. Ctrl-C stops it, and the same command goes on."""
+    """Run what is missing or stale first. Ctrl-C stops it, and the same command goes on."""
 
 
 def comparable(runs: Sequence[Outcome]) -> list[Outcome]:
@@ -94,17 +107,24 @@ def worse_than(runs: Sequence[Outcome], reference: str, most: Mapping[str, float
     return said
 
 
-def leaderboard(runs: Sequence[Outcome], reference: str, ranked: bool = False) -> str:
-    """A Markdown table: each arm's interquartile mean over all tasks of those shares, and its 95 % interval."""
+def leaderboard(
+    runs: Sequence[Outcome], reference: str, ranked: bool = False, outdated: Collection[Key] = frozenset()
+) -> str:
+    """A Markdown table: each arm's interquartile mean over all tasks of those shares, and its 95 % interval.
+
+    An arm with a run among the outdated is marked as stale.
+    """
     rows = []
     gained, shares = gains(runs, reference), scores(runs, reference)
+    marked = {o.arm for o in comparable(runs) if (o.task, o.arm, o.seed) in outdated}
     for arm, tasks in shares.items():
         every = np.concatenate(tasks)
         interval = "-"  # of the reference, which is what is divided by, and of one run a task, which has no spread
         if arm != reference and all(len(of_task) > 1 for of_task in tasks):
             low, high = bootstrap_share_interval(gained[arm], gained[reference], np.random.default_rng(0))
             interval = f"{low:z.2f} to {high:z.2f}"
-        rows.append((arm, len(tasks), len(every), interquartile_mean(every), interval))
+        named = f"{arm} (stale)" if arm in marked else arm
+        rows.append((named, len(tasks), len(every), interquartile_mean(every), interval))
     if ranked:
         rows.sort(key=lambda row: -row[3])
     table = [("arm", "tasks", "runs", f"share of {reference}", "95 % interval")]
@@ -154,9 +174,10 @@ def report(question: Question) -> str:
     so_far = " so far" if missing(question) else ""
     said = {True: f"Yes{so_far}", False: f"No{so_far}", None: "Not yet"}
     claims = "\n".join(f"- {said[holds]}: {sentence}" for sentence, holds in question.claims(runs))
+    scored = {o.arm for o in runs} - {question.reference}
     parts = [
         f"![True return by steps, task by task](results/{question.name}/figure.png)",
-        leaderboard(runs, question.reference, question.ranked) if {o.arm for o in runs} - {question.reference} else "",
+        leaderboard(runs, question.reference, question.ranked, stale(question)) if scored else "",
         claims,
         comparison_table(beside_paper(question, runs), question.unlike) if question.figure else "",
     ]
@@ -204,7 +225,7 @@ def write_between(path: Path, mark: str, text: str) -> None:
 
 
 def section(question: Question, body: str) -> str:
-    """A question's part of the README: heading, protocol, what was found and what is missing."""
+    """A question's part of the README: heading, protocol, how much is stale, what was found and what is missing."""
     command = f"python -m benchmarks.{question.name}"
     lacking = missing(question)
     sweeps = "\n".join(f"prefrl sweep benchmarks/grids/{name}.toml" for name in question.grids)
@@ -217,6 +238,7 @@ def section(question: Question, body: str) -> str:
             f"## {question.title} `{command}`",
             question.about.strip(),
             f"```\n{sweeps}\n{command}\n```",
+            share_of_stale(len(stale(question)), len(found)),
             body.strip() if found else "",
             " ".join(part for part in (paid, lacking) if part),
         )

@@ -1,10 +1,13 @@
 """What learning from preferences costs, and where the time goes: goals, measured and wanted side by side.
 
-    python -m benchmarks.speed            # the table of the README, an hour or so
-    python -m benchmarks.speed --quick    # the same goals, smaller, in minutes
+    python -m benchmarks.speed             # the rows of the README's table that are stale: all of them take an hour
+    python -m benchmarks.speed --only a c2 # these, with those that share their runs
+    python -m benchmarks.speed --quick     # the same goals, smaller, in minutes
 
 Every goal is a ratio of two things measured in turns in one run, so that it travels between machines; absolute times do
-not. Prints measured beside wanted, writes results/speed.json, and exits with 1 when a goal is missed.
+not. Prints measured beside wanted, writes results/speed.json after each group of rows, so that the same command goes on
+after Ctrl-C, and exits with 1 when a goal is missed. A row keeps its commit and hashes of its settings and code, and is
+stale where the code has changed since (`benchmarks.fresh`).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,15 @@ import numpy as np
 import tyro
 
 from benchmarks import speed_peer
+from benchmarks.fresh import is_current, remember, share_of_stale
 from prefrl.queries.labelers import make_labeler
+from prefrl.queries.strategies import disagreement, select
+from prefrl.rewards.fit import Fit
+from prefrl.runs.fingerprint import function_hashes, modules_from, short_hash
 from prefrl.runs.runlog import PARTS, read_table, versions
+from prefrl.settings.presets import MUJOCO
+from prefrl.words.errors import UserError
+from prefrl.words.process import for_small_networks
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results" / "speed.json"
@@ -44,9 +54,29 @@ class Speed:
     quick: bool = False
     """Smaller runs: a first answer in minutes."""
     only: tuple[str, ...] = ()
-    """Letters of the goals to measure; all of them if none is given."""
+    """Rows to measure, such as a c2 i, stale or not. Default: those that are stale or lacking."""
     report: bool = False
     """Only rebuild the README's table from the committed data."""
+
+
+BOUNDS: dict[str, tuple[str, float]] = {
+    "a": ("<=", 1.07),
+    "a2": ("<=", 1.03),
+    "a3": ("<=", 1.10),
+    "a4": ("<=", 1.02),
+    "b": (">=", 1.8),
+    "c": (">=", 10.0),
+    "c2": (">=", 10.0),
+    "d1": (">=", 5.0),
+    "d2": (">=", 0.6),
+    "e": (">=", 10.0),
+    "f": ("<=", 8.0),
+    "g": ("<=", 1.25),
+    "h": (">=", 0.85),
+    "i1": ("<=", 0.5),
+    "i2": ("<=", 4.0),
+}
+"""What every row is held to."""
 
 
 @dataclass(frozen=True)
@@ -55,24 +85,30 @@ class Goal:
 
     Attributes:
         what: the ratio, in words.
-        most: the bound, from above; None if it is from below.
-        least: the bound, from below.
         measured: the ratio.
         raw: what it was taken from.
         commit: of what was measured.
+        settings: hash of the settings of the runs it was taken from.
+        code: hash of the code that made it.
     """
 
     what: str
     measured: float
-    most: float | None = None
-    least: float | None = None
     raw: Any = None
     commit: str = ""
+    settings: str = ""
+    code: str = ""
 
     @property
-    def met(self) -> bool:
-        """Whether the bound holds."""
-        return (self.most is None or self.measured <= self.most) and (self.least is None or self.measured >= self.least)
+    def is_stale(self) -> bool:
+        """Whether what made it has changed since, or was not recorded."""
+        return not is_current(self.code)
+
+
+def is_met(row: str, goal: Goal) -> bool:
+    """Whether the row's bound holds."""
+    side, bound = BOUNDS[row]
+    return goal.measured <= bound if side == "<=" else goal.measured >= bound
 
 
 def run(command: list[str], *arguments: object) -> dict[str, Any]:
@@ -111,7 +147,7 @@ def median_ratio(rows: list[list[dict[str, Any]]], over: int, under: int, key: s
 
 
 def loop_and_memory(quick: bool) -> dict[str, Goal]:
-    """`train` over stable-baselines3's PPO alone, and over `baseline`, at the same steps and settings: a and g."""
+    """`train` and `baseline` over stable-baselines3's PPO alone, at the same steps and settings: a to a4, and g."""
     steps, pairs = (60_000, 2) if quick else (1_000_000, 3)
     labels = LABELS_OF_A_MILLION * steps // 1_000_000
     phases = PHASES_OF_A_MILLION * steps // 1_000_000  # one fit and one choice for as many steps as in a million
@@ -125,7 +161,7 @@ def loop_and_memory(quick: bool) -> dict[str, Goal]:
             asked = ("--steps", steps, "--phases", phases, "--seed", 100 + pair, "--out", out, "--no-tensorboard")
             measured = run(PREFRL, *arm, *asked)
             timing = read_table(out / "timing.csv")
-            return measured | {part: sum(timing[part]) for part in PARTS}
+            return measured | {part: sum(timing[part]) for part in PARTS} | made_by(out)
 
     rows = in_turns(
         pairs,
@@ -136,10 +172,11 @@ def loop_and_memory(quick: bool) -> dict[str, Goal]:
     )
     what = f"`train` over plain PPO, wall time, HalfCheetah, {steps:,} steps, {labels} labels"
     return {
-        "a": Goal(what, median_ratio(rows, 2, 0), most=1.10, raw=rows),
-        "a2": Goal("the same, with the fit beside the learning (`--overlap`)", median_ratio(rows, 3, 0), most=1.05),
-        "a3": Goal("`train` over `baseline`, the same steps", median_ratio(rows, 2, 1), most=1.10),
-        "g": Goal("peak resident memory of the same", median_ratio(rows, 2, 0, "peak_bytes"), most=1.25),
+        "a": Goal(what, median_ratio(rows, 2, 0), raw=rows),
+        "a2": Goal("the same, with the fit beside the learning (`--overlap`)", median_ratio(rows, 3, 0)),
+        "a3": Goal("`train` over `baseline`, the same steps", median_ratio(rows, 2, 1)),
+        "a4": Goal("`baseline` over plain PPO, the same steps", median_ratio(rows, 1, 0)),
+        "g": Goal("peak resident memory of the same", median_ratio(rows, 2, 0, "peak_bytes")),
     }
 
 
@@ -153,42 +190,43 @@ def defaults(quick: bool) -> dict[str, Goal]:
         lambda pair: run(PLAIN, "--steps", steps, "--seed", 100 + pair, "--own-defaults"),
     )
     what = "steps/s of our environments and PPO settings over stable-baselines3's own, same network, epochs and steps"
-    return {"b": Goal(what, median_ratio(rows, 1, 0, "seconds"), least=1.8, raw=rows)}
+    return {"b": Goal(what, median_ratio(rows, 1, 0, "seconds"), raw=rows)}
 
 
-def beside_the_peer(quick: bool) -> dict[str, Goal]:
-    """c, d and e: the library imitation, at the settings its documentation recommends."""
+def training(quick: bool) -> dict[str, Goal]:
+    """c: beside the library imitation, at the settings its documentation recommends."""
     steps = 8_000 if quick else 100_000
     iterations = speed_peer.RECOMMENDED_ITERATIONS * steps // 100_000  # as many steps in each, in a short run as well
-    recommended = speed_peer.measure_training(1, steps, iterations)
-    fitting = speed_peer.measure_fitting(2 if quick else 5)
-    scoring = speed_peer.measure_scoring(2 if quick else 5)
-    what = {
-        "c": "wall time of `imitation` over `train`, same steps and labels, the iterations its tutorial recommends",
-        "c2": "the same with the few iterations that its tutorial runs",
-        "d1": "pair-updates/s of the reward's fit over `imitation`'s, one thread",
-        "d2": "pair-updates/s of the reward's fit over those that its matrix products alone would allow",
-        "e": "candidate pairs scored per second over `imitation`'s",
+    found = speed_peer.measure_training(1, steps, iterations) | in_this_process()
+    what = "wall time of `imitation` over `train`, same steps and labels, the iterations its tutorial recommends"
+    return {"c": Goal(what, found["ratio"], raw=found)}
+
+
+def training_as_in_the_tutorial(quick: bool) -> dict[str, Goal]:
+    """c2: the same with few iterations, as many as there are in a short run of the one above."""
+    pairs, steps = (1, 8_000) if quick else (3, 100_000)
+    found = speed_peer.measure_training(pairs, steps, speed_peer.TUTORIAL_ITERATIONS) | in_this_process()
+    return {"c2": Goal("the same with the few iterations that its tutorial runs", found["ratio"], raw=found)}
+
+
+def fitting(quick: bool) -> dict[str, Goal]:
+    """d1 and d2: the reward's fit."""
+    found = speed_peer.measure_fitting(2 if quick else 5) | in_this_process()
+    ours = "pair-updates/s of the reward's fit over"
+    return {
+        "d1": Goal(f"{ours} `imitation`'s, one thread", found["ratio"], raw=found),
+        "d2": Goal(f"{ours} those that its matrix products alone would allow", found["share"]),
     }
-    goals = {
-        "c": Goal(what["c"], recommended["ratio"], least=10.0, raw=recommended),
-        "d1": Goal(what["d1"], fitting["ratio"], least=5.0, raw=fitting),
-        "d2": Goal(what["d2"], fitting["share"], least=0.6),
-        "e": Goal(what["e"], scoring["ratio"], least=10.0, raw=scoring),
-    }
-    if not quick:  # in a short run the iterations are as few anyway
-        tutorial = speed_peer.measure_training(3, steps, speed_peer.TUTORIAL_ITERATIONS)
-        goals["c2"] = Goal(what["c2"], tutorial["ratio"], least=10.0, raw=tutorial)
-    return goals
+
+
+def scoring(quick: bool) -> dict[str, Goal]:
+    """e: candidate pairs."""
+    found = speed_peer.measure_scoring(2 if quick else 5) | in_this_process()
+    return {"e": Goal("candidate pairs scored per second over `imitation`'s", found["ratio"], raw=found)}
 
 
 def growth(quick: bool) -> dict[str, Goal]:
     """f: one phase's fit and choice with eight times the answers."""
-    from prefrl.queries.strategies import disagreement, select
-    from prefrl.rewards.fit import Fit
-    from prefrl.settings.presets import MUJOCO
-    from prefrl.words.process import for_small_networks
-
     for_small_networks()
     recorder, r_hat = speed_peer._experience()
     rng, seconds = np.random.default_rng(0), {}
@@ -206,7 +244,7 @@ def growth(quick: bool) -> dict[str, Goal]:
         seconds[answers] = statistics.median(times)
     recorder.close()
     what = "one phase's fit and choice at 5,600 answers over 700 (eight times as many)"
-    return {"f": Goal(what, seconds[5600] / seconds[700], most=8.0, raw={"seconds": seconds})}
+    return {"f": Goal(what, seconds[5600] / seconds[700], raw={"seconds": seconds} | in_this_process())}
 
 
 def pixels(quick: bool) -> dict[str, Goal]:
@@ -225,15 +263,16 @@ def pixels(quick: bool) -> dict[str, Goal]:
             ran = run([*PREFRL, "train", "--env", "prefrl/Pong-v0"], *asked, *fit)
             timing = read_table(out / "timing.csv")
             rate = {"steps_per_second": steps / timing["seconds"][-1], "peak_bytes": ran["peak_bytes"]}
-            return rate | {part: sum(timing[part]) for part in PARTS}
+            return rate | {part: sum(timing[part]) for part in PARTS} | made_by(out)
 
     def plain(pair: int) -> dict[str, Any]:
         ran = run(PLAIN, "--env", "prefrl/Pong-v0", "--steps", steps, "--seed", 100 + pair)
-        return {"steps_per_second": ran["steps"] / ran["seconds"], "peak_bytes": ran["peak_bytes"]}
+        rate = {"steps_per_second": ran["steps"] / ran["seconds"], "peak_bytes": ran["peak_bytes"]}
+        return rate | {name: ran[name] for name in MADE_BY}
 
     rows = in_turns(pairs, plain, train)
     what = "Pong on a CPU: steps/s of `train` over plain PPO on the same environments"
-    return {"h": Goal(what, median_ratio(rows, 1, 0, "steps_per_second"), least=0.85, raw=rows)}
+    return {"h": Goal(what, median_ratio(rows, 1, 0, "steps_per_second"), raw=rows)}
 
 
 FIRST_STEP = """
@@ -254,63 +293,139 @@ def start_up(quick: bool) -> dict[str, Goal]:
         with tempfile.TemporaryDirectory() as folder:
             begun.append(run([sys.executable, "-c", FIRST_STEP.format(out=f"{folder}/run")])["wall"])
     to_help, to_step = statistics.median(helped), statistics.median(begun)
+    import prefrl.cli  # noqa: F401  # whose code both run
+
+    begins = {"modules": modules_from("prefrl.cli")}
     return {
-        "i1": Goal("seconds of `prefrl --help`", to_help, most=0.5, raw=helped),
-        "i2": Goal("seconds from `prefrl train` to its first environment step", to_step, most=4.0, raw=begun),
+        "i1": Goal("seconds of `prefrl --help`", to_help, raw={"seconds": helped} | begins),
+        "i2": Goal("seconds from `prefrl train` to its first environment step", to_step, raw={"seconds": begun}),
     }
 
 
-QUESTIONS: dict[str, Callable[[bool], dict[str, Goal]]] = {  # by the letters of their goals
-    "ag": loop_and_memory,
-    "b": defaults,
-    "cde": beside_the_peer,
-    "f": growth,
-    "h": pixels,
-    "i": start_up,
+MEASURES: dict[tuple[str, ...], Callable[[bool], dict[str, Goal]]] = {  # by the rows that they make
+    ("a", "a2", "a3", "a4", "g"): loop_and_memory,
+    ("b",): defaults,
+    ("c",): training,
+    ("c2",): training_as_in_the_tutorial,
+    ("d1", "d2"): fitting,
+    ("e",): scoring,
+    ("f",): growth,
+    ("h",): pixels,
+    ("i1", "i2"): start_up,
 }
+MADE_BY = ("settings", "modules")
+
+
+def made_by(folder: Path) -> dict[str, Any]:
+    """What a finished run says that it was made by."""
+    said = json.loads((folder / "versions.json").read_text())
+    return {name: said[name] for name in MADE_BY}
+
+
+def in_this_process() -> dict[str, Any]:
+    """The modules behind what is measured here, without a run of its own."""
+    return {"modules": modules_from("benchmarks.speed_peer")}
+
+
+def split(raw: Any) -> tuple[Any, list[dict[str, Any]]]:
+    """Raw numbers without what made them, and that: the `settings` and `modules` of each part that says so."""
+    if isinstance(raw, list):
+        parts = [split(part) for part in raw]
+        return [part for part, _ in parts], [about for _, found in parts for about in found]
+    if isinstance(raw, dict):
+        parts = {name: split(part) for name, part in raw.items() if name not in MADE_BY}
+        own = {name: raw[name] for name in MADE_BY if name in raw}
+        found = [about for _, below in parts.values() for about in below]
+        return {name: part for name, (part, _) in parts.items()}, [own, *found] if own else found
+    return raw, []
+
+
+def measured(measure: Callable[[bool], dict[str, Goal]], quick: bool) -> dict[str, Goal]:
+    """The rows that one measure makes, each with its commit and with hashes of the settings and the code behind it."""
+    commit = versions()["commit"]  # before this writes its own results
+    goals, abouts = {}, []
+    for row, goal in measure(quick).items():
+        raw, about = split(goal.raw)
+        goals[row] = replace(goal, raw=raw, commit=commit)
+        abouts += about
+    modules = {name: found for about in abouts for name, found in about.get("modules", {}).items()}
+    here = function_hashes(__spec__.name if __spec__ else __name__, Path(__file__).read_text(encoding="utf-8"))
+    modules |= {name: found for name, found in here.items() if name.endswith(f":{measure.__name__}")}
+    settings = short_hash(json.dumps(sorted({about["settings"] for about in abouts if "settings" in about})))
+    code = "" if quick else remember(modules)
+    return {row: replace(goal, settings=settings, code=code) for row, goal in goals.items()}
+
+
+def to_measure(ask: Speed, there: dict[str, Goal]) -> list[Callable[[bool], dict[str, Goal]]]:
+    """What was asked for, or else what makes a row that is stale or lacking.
+
+    Raises:
+        UserError: there is no such row.
+    """
+    for asked in ask.only:
+        if asked not in BOUNDS and asked not in {row[0] for row in BOUNDS}:
+            raise UserError(f"there is no row {asked!r}: they are {', '.join(BOUNDS)}.")
+    wanted = {row for row in BOUNDS if row in ask.only or (row[0] in ask.only and row[0] not in BOUNDS)}
+    if not ask.only:
+        wanted = {row for row in BOUNDS if ask.quick or row not in there or there[row].is_stale}
+    return [measure for rows, measure in MEASURES.items() if wanted & set(rows)]
 
 
 def table(goals: dict[str, Goal]) -> str:
-    """Measured beside wanted, as Markdown."""
+    """Measured beside wanted, as Markdown, and above it how much is stale."""
+    outdated = {row for row, goal in goals.items() if (goal.code and goal.is_stale) or not goal.code}
     lines = ["| | what | measured | goal | |", "| :- | :--- | -------: | ---: | :- |"]
-    for letter, goal in goals.items():
-        bound = f"<= {goal.most:g}" if goal.most is not None else f">= {goal.least:g}"
-        lines.append(f"| {letter} | {goal.what} | {goal.measured:.2f} | {bound} | {'met' if goal.met else 'missed'} |")
-    return "\n".join(lines)
+    for row, goal in goals.items():
+        side, bound = BOUNDS[row]
+        verdict = ("met" if is_met(row, goal) else "missed") + (", stale" if row in outdated else "")
+        lines.append(f"| {row} | {goal.what} | {goal.measured:.2f} | {side} {bound:g} | {verdict} |")
+    said = share_of_stale(len(outdated), len(goals), "rows")
+    return "\n".join([said, "", *lines] if said else lines)
 
 
 def read_goals() -> dict[str, Goal]:
     """The committed measurements."""
-    return {letter: Goal(**goal) for letter, goal in json.loads(RESULTS.read_text())["goals"].items()}
+    if not RESULTS.exists():
+        return {}
+    return {row: Goal(**goal) for row, goal in json.loads(RESULTS.read_text(encoding="utf-8"))["goals"].items()}
 
 
 def report() -> None:
     """Write the table of the committed measurements into the README."""
-    before, after = README.read_text().split(MARK, 1)[0], README.read_text().rsplit(MARK, 1)[1]
-    README.write_text(f"{before}{MARK}\n{table(read_goals())}\n{MARK}{after}")
+    text = README.read_text(encoding="utf-8")
+    before, after = text.split(MARK, 1)[0], text.rsplit(MARK, 1)[1]
+    README.write_text(f"{before}{MARK}\n{table(read_goals())}\n{MARK}{after}", encoding="utf-8")
+
+
+def keep(goals: dict[str, Goal]) -> None:
+    """Put these rows in the place of the committed ones, and into the README's table."""
+    merged = {row: asdict(goal) for row, goal in sorted((read_goals() | goals).items())}
+    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    found = {"machine": machine, "versions": versions(), "goals": merged}
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    report()
 
 
 def main(ask: Speed) -> int:
-    """Measure, print, and write the raw numbers; 1 when a goal is missed."""
+    """Measure, print, and write the raw numbers; 1 when a goal is missed, 2 when there is no such row."""
     if ask.report:
         report()
         return 0
     goals: dict[str, Goal] = {}
-    commit = versions()["commit"]
-    for letters, measure in QUESTIONS.items():
-        if not ask.only or set(letters) & set(ask.only):
-            found = measure(ask.quick)
-            print("\n".join(table(found).splitlines()[2:]), flush=True)
-            goals |= found
-    if not ask.quick:
-        old = json.loads(RESULTS.read_text())["goals"] if RESULTS.exists() else {}
-        new = {letter: asdict(goal) | {"commit": commit} for letter, goal in goals.items()}
-        merged = dict(sorted((old | new).items()))
-        machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-        RESULTS.write_text(json.dumps({"machine": machine, "versions": versions(), "goals": merged}, indent=1) + "\n")
-        report()
-    print(table(goals))
-    return 0 if all(goal.met for goal in goals.values()) else 1
+    try:
+        measures = to_measure(ask, read_goals())
+    except UserError as error:
+        print(f"benchmarks.speed: {error}", file=sys.stderr)
+        return 2
+    for measure in measures:
+        found = measured(measure, ask.quick)
+        goals |= found
+        print(table(found), flush=True)
+        if not ask.quick:
+            keep(found)
+    shown = goals if ask.quick else read_goals()
+    print(table(shown))
+    return 0 if all(is_met(row, goal) for row, goal in shown.items()) else 1
 
 
 if __name__ == "__main__":

@@ -167,7 +167,9 @@ def _evaluate(config: EvaluateConfig) -> None:
     from prefrl.studies.compare import find_runs
     from prefrl.studies.evaluate import evaluate_run
     from prefrl.studies.plots import measures_table
+    from prefrl.words.process import for_small_networks
 
+    for_small_networks()
     if config.out is not None:
         _check_place(config.out)
     runs = [load_run(folder, config.trust) for folder in find_runs(config.runs)]
@@ -206,7 +208,9 @@ def _sweep(config: SweepConfig) -> int:
 
 def _report(config: ReportConfig) -> None:
     from prefrl.studies.report import write_page
+    from prefrl.words.process import for_small_networks
 
+    for_small_networks()
     _check_place(config.out)
     write_page(config.runs, config.out, config.clips, config.steps, config.trust)
     print(config.out)
@@ -236,7 +240,9 @@ def _labels(config: LabelsConfig) -> None:
 
 def _video(config: VideoConfig) -> None:
     from prefrl.runs.saved import film_policy
+    from prefrl.words.process import for_small_networks
 
+    for_small_networks()
     print(film_policy(config))
 
 

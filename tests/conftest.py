@@ -1,4 +1,4 @@
-"""One torch thread for every test."""
+"""One torch thread for every test, and numbers as they are."""
 
 from collections.abc import Iterator
 
@@ -13,3 +13,4 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+    torch.set_flush_denormal(False)  # what a run in the test has set

@@ -25,6 +25,7 @@ from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.bradley_terry import cross_entropy
 from prefrl.words.optimisers import restore_optimiser
 from prefrl.words.preference import Preference
+from prefrl.words.process import flush_subnormals
 
 L2_FACTOR = 1.02  # per gradient step; Ibarz et al. 2018 (A.3) use 1.001 over fifty times as many steps
 # Held below 0.01, or left to rise to 0.3, r-hat explains fresh pairs less well (`python -m benchmarks.reward_fit`).
@@ -138,6 +139,7 @@ class Fit:
         """Gradient steps in this many passes over the answers."""
         return count * math.ceil(len(self.answers) / self.batch)
 
+    @flush_subnormals
     def run(self, updates: int) -> FitReport:
         """Take this many gradient steps on minibatches of the answers."""
         if not len(self.answers) or not updates:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from prefrl.rewards.networks import CNNs, Dropout, MLPs
 from prefrl.words.errors import UserError
+from prefrl.words.process import flush_subnormals
 from prefrl.words.scale import offset_and_scale
 from prefrl.words.spaces import channels_first, describe, described_size, encode, encoded_size, is_image, space_of
 from prefrl.words.tensors import load_tensors, save_tensors, size_of
@@ -128,12 +129,14 @@ class RewardEnsemble(nn.Module):
             summed = features.new_zeros(self.members, len(mask), features.shape[-1]).index_add(1, segment, features)
         return self.network.head(summed, mask.sum(1))
 
+    @flush_subnormals
     @torch.inference_mode()
     def member_rewards(self, observations: NDArray[Any], actions: NDArray[Any]) -> Float[Tensor, "k n"]:
         """Each member's unnormalised reward of each step, without gradients."""
         parts = torch.split(self.inputs(observations, actions), AT_ONCE_IMAGES if self.is_image else AT_ONCE)
         return torch.cat([self(self.normalised(part)) for part in parts], dim=1)
 
+    @flush_subnormals
     @torch.inference_mode()
     def reward(self, observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float32]:
         """r-hat of each step (n,): each member normalised by itself, then averaged (paper, section 2.2.3)."""

@@ -1,7 +1,7 @@
 """A run's folder: what was asked, what happened, and what was learned.
 
 config.toml          the configuration, every default filled in; `prefrl train --config` runs it again
-versions.json        Python, library and code versions
+versions.json        Python, library and code versions; at the end what made the run (`prefrl.runs.fingerprint`)
 metrics.csv          a row per phase; the same seed gives the same bytes
 timing.csv           seconds spent per phase and part, which no seed repeats
 labels.sqlite        every question and answer, unless --store puts them elsewhere
@@ -34,6 +34,7 @@ from typing import Any
 import tomli_w
 
 from prefrl.queries.store import NothingThereError, Store
+from prefrl.runs.fingerprint import fingerprint
 from prefrl.settings.config import MOST_STEPS, BaselineConfig, to_toml
 from prefrl.settings.trust import sign
 from prefrl.words.errors import UserError
@@ -80,7 +81,7 @@ class RunLog:
 
     def __init__(self, config: BaselineConfig, resume_at: int | None = None) -> None:
         assert config.out is not None
-        self.folder = config.out
+        self.folder, self._config = config.out, config
         try:
             self.folder.mkdir(parents=True, exist_ok=resume_at is not None)
             with (self.folder / "config.toml").open("wb") as file:
@@ -142,6 +143,8 @@ class RunLog:
     def finish(self) -> None:
         """Say that the run has come to its end."""
         seconds = round(time.perf_counter() - self._began, 3)
+        about = json.loads((self.folder / "versions.json").read_text(encoding="utf-8")) | fingerprint(self._config)
+        (self.folder / "versions.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         (self.folder / "result.json").write_text(
             json.dumps({"finished": True, "seconds": seconds}) + "\n", encoding="utf-8"
         )

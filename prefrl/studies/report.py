@@ -181,7 +181,7 @@ def _run(run: SavedRun, outcome: Outcome, clips: int, steps: int) -> dict[str, A
         "seconds": outcome.seconds,
         "steps": int(run.metrics["step"][-1]),
         "settings": to_toml(run.config),
-        "versions": _versions(run.folder / "versions.json"),
+        "versions": {name: said for name, said in _versions(run.folder / "versions.json").items() if name != "modules"},
         "learned": isinstance(run.config, TrainConfig),
     }
     if not about["learned"]:
