@@ -20,6 +20,7 @@ from prefrl.runs.runlog import read_table
 from prefrl.settings.config import BaselineConfig, VideoConfig, read_run
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Preference
+from prefrl.words.process import drawing_from
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def film_policy(config: VideoConfig) -> Path:
         raise UserError(f"a film ends in {', '.join(FILMS)}, and {str(out)!r} does not: choose one of them.")
     if not 0 < config.seconds <= 600:
         raise UserError(f"seconds={config.seconds} must be more than zero, and 600 at most.")
-    with closing(Artist(run.task, config.camera)) as artist:
+    with closing(Artist(run.task, config.camera)) as artist, drawing_from(config.seed):
         made = film(*policy_frames(run.policy.act, artist, config.seconds, config.seed), out.suffix)
     try:
         out.write_bytes(made)
