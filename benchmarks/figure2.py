@@ -18,6 +18,9 @@ from prefrl.studies.plots import TRUE_REWARD
 from prefrl.words.stats import interquartile_mean
 
 GOALS = {"700 labels": 0.95, "1400 labels": 1.0}  # of the way from random actions to the true reward's result
+WEAK = 1.1  # of the true reward's result, by every other arm: then it is the true reward that learns badly
+BY_TASK = """Task by task: what random actions and the true reward are worth, and how much of the way between them the
+other arms reach, interquartile means of five seeds."""
 REACHED = 5  # of the eight tasks on which 700 labels should reach the paper's final value in a tenth of its steps
 
 
@@ -80,9 +83,28 @@ def front() -> str:
         f"{question.missing(QUESTION)}"
     )
     outdated = question.stale(QUESTION)
-    table = question.leaderboard(runs, TRUE_REWARD, outdated=outdated)
-    parts = (question.share_of_stale(len(outdated), len(runs)), table, about.strip())
+    parts = (
+        question.share_of_stale(len(outdated), len(runs)),
+        question.leaderboard(runs, TRUE_REWARD, outdated=outdated),
+        about.strip(),
+        question.improvements(runs, TRUE_REWARD),
+        question.by_task(runs, TRUE_REWARD),
+        f"{BY_TASK} {weak(runs)}".strip(),
+    )
     return "\n\n".join(part for part in parts if part)
+
+
+def weak(runs: Sequence[Outcome]) -> str:
+    """A sentence about the tasks on which every other arm does better than the true reward; empty if there is none."""
+    shares = question.scores(runs, TRUE_REWARD)
+    others = [tasks for arm, tasks in shares.items() if arm != TRUE_REWARD]
+    found = [
+        question.panel_of(task)
+        for place, task in enumerate(question.references(runs, TRUE_REWARD))
+        if others and min(interquartile_mean(tasks[place]) for tasks in others) > WEAK
+    ]
+    said = "the other arms all do better than the true reward: its own arm is weak, and a share of it says little."
+    return f"On {' and '.join(found)} {said}" if found else ""
 
 
 def write_front() -> None:

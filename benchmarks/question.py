@@ -34,7 +34,7 @@ from benchmarks.paper import Compared, beside_paper, curves_of, end_of
 from prefrl.studies.compare import Outcome, panels
 from prefrl.studies.plots import learning_curves
 from prefrl.words.errors import UserError
-from prefrl.words.stats import Curve, bootstrap_share_interval, interquartile_mean
+from prefrl.words.stats import Curve, bootstrap_share_interval, interquartile_mean, probability_of_improvement
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
@@ -66,19 +66,25 @@ def comparable(runs: Sequence[Outcome]) -> list[Outcome]:
     return [o for o in runs if o.task in tasks and o.seed in common]
 
 
-def gains(runs: Sequence[Outcome], reference: str) -> dict[str, list[np.ndarray]]:
-    """Each arm's comparable runs, task by task, as what they add to random actions' return.
+def references(runs: Sequence[Outcome], reference: str) -> dict[str, tuple[float, float]]:
+    """Random actions' return and the reference arm's on each task of comparable runs on which the second is better."""
+    random = random_returns()
+    found: dict[str, tuple[float, float]] = {}
+    runs = comparable(runs)
+    for task in dict.fromkeys(o.task for o in runs if o.task in random):
+        best = [o.final for o in runs if (o.task, o.arm) == (task, reference)]
+        if best and interquartile_mean(best) > random[task]:
+            found[task] = random[task], interquartile_mean(best)
+    return found
 
-    Tasks that the reference arm is no better than random on are left out.
-    """
+
+def gains(runs: Sequence[Outcome], reference: str) -> dict[str, list[np.ndarray]]:
+    """Each arm's comparable runs, task by task of `references`, as what they add to random actions' return."""
     random = random_returns()
     gained: dict[str, list[np.ndarray]] = {}
-    runs = [o for o in comparable(runs) if o.task in random]
-    for task in dict.fromkeys(o.task for o in runs):
-        of_task = [o for o in runs if o.task == task]
-        best = [o.final for o in of_task if o.arm == reference]
-        if not best or interquartile_mean(best) <= random[task]:
-            continue
+    every = comparable(runs)
+    for task in references(runs, reference):
+        of_task = [o for o in every if o.task == task]
         for arm in dict.fromkeys(o.arm for o in of_task):
             gained.setdefault(arm, []).append(np.array([o.final for o in of_task if o.arm == arm]) - random[task])
     return gained
@@ -130,6 +136,31 @@ def leaderboard(
     table = [("arm", "tasks", "runs", f"share of {reference}", "95 % interval")]
     table += [(arm, str(tasks), str(runs), f"{mean:z.2f}", interval) for arm, tasks, runs, mean, interval in rows]
     return markdown(table, text=1) if rows else ""
+
+
+def by_task(runs: Sequence[Outcome], reference: str) -> str:
+    """A Markdown table: the reference's return on each task, and each other arm's share of the way to it from random.
+
+    Interquartile means over seeds, which a pooled number hides.
+    """
+    shares = scores(runs, reference)
+    others = [arm for arm in shares if arm != reference]
+    table = [("task", "random actions", reference, *others)]
+    for place, (task, returns) in enumerate(references(runs, reference).items()):
+        reached = (interquartile_mean(shares[arm][place]) for arm in others)
+        table.append((panel_of(task), *(f"{x:z,.4g}" for x in returns), *(f"{share:z.2f}" for share in reached)))
+    return markdown(table, text=1)
+
+
+def improvements(runs: Sequence[Outcome], reference: str) -> str:
+    """A sentence: for each arm the chance that its run beats one of the reference, over tasks, with its interval."""
+    gained = gains(runs, reference)
+    said = []
+    for arm, tasks in gained.items():
+        if arm != reference:
+            found = probability_of_improvement(tasks, gained[reference], np.random.default_rng(0))
+            said.append("{} {:.2f} (95 % interval {:.2f} to {:.2f})".format(arm, *found))
+    return f"The chance that a run beats one of the {reference} on its task, averaged over tasks: {', '.join(said)}."
 
 
 def comparison_table(compared: Sequence[Compared], unlike: Sequence[str] = ()) -> str:

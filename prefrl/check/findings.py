@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prefrl.check.played import Rollout, first_difference, roll, unsound
-from prefrl.check.reading import alignment, correlation, place, score_cells
+from prefrl.check.reading import alignment, correlation_or_zero, place, score_cells
 from prefrl.check.words import ENVPOOL, Finding, one_line, package, sentence, short
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def episode_findings(rollout: Rollout, horizon: int | None, segment_steps: int) 
     if len(last) and np.ptp(lengths) == 0:
         found.append(Finding("length", "ok", f"{len(last)} episodes, {lengths[0]} steps each: length tells nothing."))
     elif len(last) > 1:
-        r = correlation(lengths, returns)
+        r = correlation_or_zero(lengths, returns)
         says = f"episodes have {lengths.min()} to {lengths.max()} steps, correlation with their true return {r:+.2f}"
         if abs(r) > 0.3 and abs(r) * np.sqrt(len(last)) > 3:
             fix = "train with --fixed-horizon; answers alone should say what is better."

@@ -95,6 +95,6 @@ def place(env: Any, features: NDArray[np.int64]) -> str:
     return f"the picture in rows {top} to {bottom - 1} and columns {left} to {right - 1}"
 
 
-def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
+def correlation_or_zero(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Pearson's; 0 where either is constant."""
     return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else 0.0

@@ -99,8 +99,17 @@ def disagreement(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
 
 
 def entropy(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
-    """Entropy, in nats, of the ensemble's mean prediction: H(mean_k p_k), as in B-Pref (Lee et al. 2021)."""
+    """Entropy, in nats, of the ensemble's mean prediction: H(mean_k p_k), all there is to doubt."""
     result: NDArray[np.floating] = _binary_entropy(predicted_preferences(r_hat, pairs).mean(0)).cpu().numpy()
+    return result
+
+
+def member_entropy(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
+    """Mean over members of the entropy of their own predictions, in nats: mean_k H(p_k), B-Pref's (Lee et al. 2021).
+
+    High where members are unsure one by one, whether they agree or not; `entropy` less this is `information_gain`.
+    """
+    result: NDArray[np.floating] = _binary_entropy(predicted_preferences(r_hat, pairs)).mean(0).cpu().numpy()
     return result
 
 
@@ -178,6 +187,7 @@ STRATEGIES: dict[str, Strategy] = {
     "disagreement": disagreement,
     "uniform": uniform,
     "entropy": entropy,
+    "member_entropy": member_entropy,
     "information_gain": information_gain,
     "coverage": coverage,
     "coverage_disagreement": coverage_disagreement,

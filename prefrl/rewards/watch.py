@@ -20,11 +20,11 @@ from prefrl.words.measures import (
     SMOOTHED,
     Reliability,
     accuracy,
-    answers_of,
     brier,
     correlation,
-    cross_entropy,
     cross_entropy_floor,
+    exact_answers,
+    mean_cross_entropy,
     parted,
     rank_correlation,
     reliability,
@@ -32,23 +32,28 @@ from prefrl.words.measures import (
 )
 
 WATCHED = 1_024  # steps that r-hat is asked about when two stretches of behaviour are compared
-
-
-CERTAIN = 2.0**-25  # as near to 0 and 1 as a prediction in single precision can tell
-
+WATCHED_PAIRS = 500  # a phase: an accuracy of 0.9 has a standard error of 0.013
+LEAST_CHANCE = 2.0**-25  # as near to 0 and 1 as a prediction in single precision can tell
 
 Steps = tuple[NDArray[Any], NDArray[Any]]  # observations and actions
 
 
 @torch.inference_mode()
 def predicted_preferences(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "k n"]:
-    """P[left > right] by each member. Each step is evaluated once, however many windows share it."""
+    """P[left > right] by each member, without the noise floor."""
+    returns = member_returns(r_hat, pairs)
+    p: Tensor = probability(returns[..., 0], returns[..., 1], floor=0.0)
+    return p
+
+
+@torch.inference_mode()
+def member_returns(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "k n 2"]:
+    """Each member's unnormalised return of each window. Each step is evaluated once, however many windows share it."""
     cells, index, mask = pairs.steps()
     rewards = torch.cat([r_hat.member_rewards(*pairs.recorder.at(part)) for part in in_parts(cells)], dim=1)
     device = rewards.device
-    returns = (rewards[:, torch.from_numpy(index).to(device)] * torch.from_numpy(mask).to(device)).sum(-1)  # (K, n, 2)
-    p: Tensor = probability(returns[..., 0], returns[..., 1], floor=0.0)
-    return p
+    returns: Tensor = (rewards[:, torch.from_numpy(index).to(device)] * torch.from_numpy(mask).to(device)).sum(-1)
+    return returns
 
 
 def in_parts(cells: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -66,22 +71,25 @@ def agreement(r_hat: RewardEnsemble, pairs: Pairs, noise_floor: float) -> tuple[
         noise_floor: chance of a random answer that the likelihood assumes.
 
     Returns:
-        The reliability curve, and these measures; NaN where one cannot be taken:
+        These measures, and the reliability curve; all NaN of a reward that is NaN, and NaN where one cannot be taken:
         accuracy (share of unequal pairs that the learned reward orders as the true one does);
         cross_entropy of the ensemble's mean prediction, in nats, and cross_entropy_floor, the least it could be;
-        brier (mean squared error of the prediction) and calibration_error (`Reliability.error`);
+        brier (mean squared error of the prediction) and calibration_error (see `reliability`: 0 on average if perfect);
         correlation and rank_correlation (Pearson's and Spearman's, of learned with true window returns).
     """
-    cells, index, mask = pairs.steps()
-    learned = (r_hat.reward(*pairs.recorder.at(cells))[index] * mask).sum(-1).astype(np.float64)  # (n, 2)
+    returns = member_returns(r_hat, pairs)
+    # The mean of the normalised members, which is what is paid but for one positive factor.
+    shift = r_hat.output_mean[:, None, None] * torch.from_numpy(pairs.length).to(returns)
+    learned = ((returns - shift) / r_hat.output_std[:, None, None]).mean(0).double().cpu().numpy()  # (n, 2)
     true = pairs.true_returns()
-    mu = answers_of(true)
-    sides = predicted_preferences(r_hat, pairs)
-    predicted = ((1 - noise_floor) * sides.double() + noise_floor / 2).mean(0).cpu().numpy().clip(CERTAIN, 1 - CERTAIN)
+    mu = exact_answers(true)
+    sides = probability(returns[..., 0], returns[..., 1], floor=0.0).double()
+    mean = ((1 - noise_floor) * sides + noise_floor / 2).mean(0).cpu().numpy()
+    predicted = mean.clip(LEAST_CHANCE, 1 - LEAST_CHANCE)
     curve = reliability(predicted, mu)
     measures = {
-        "accuracy": accuracy(answers_of(learned), mu),
-        "cross_entropy": cross_entropy(predicted, mu),
+        "accuracy": accuracy(exact_answers(learned), mu),
+        "cross_entropy": mean_cross_entropy(predicted, mu),
         "cross_entropy_floor": cross_entropy_floor(mu, noise_floor),
         "brier": brier(predicted, mu),
         "calibration_error": curve.error,
@@ -146,7 +154,7 @@ class Watch:
         true_returns = np.array([episode.true_return for episode in episodes])
         # an episode of several games has one return and several scores
         paid = learned_returns if len(learned_returns) == len(true_returns) else np.full(len(true_returns), math.nan)
-        fresh = self.recorder.pairs(50, self.segment_steps, self.rng, newest=steps)
+        fresh = self.recorder.pairs(WATCHED_PAIRS, self.segment_steps, self.rng, newest=steps)
         return {
             "true_return": true_return,
             "learned_return": float(learned_returns.mean()) if len(learned_returns) else math.nan,

@@ -21,6 +21,7 @@ from prefrl.settings.trust import check_trust
 from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.files import write_whole
 from prefrl.words.preference import Preference
+from prefrl.words.process import drawing_from
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def film_policy(config: VideoConfig) -> Path:
         raise UserError(f"a film ends in {', '.join(FILMS)}, and {str(out)!r} does not: choose one of them.")
     if not 0 < config.seconds <= 600:
         raise UserError(f"seconds={config.seconds} must be more than zero, and 600 at most.")
-    with closing(Artist(run.task, config.camera)) as artist:
+    with closing(Artist(run.task, config.camera)) as artist, drawing_from(config.seed):
         played = f"{run.config.env} with the policy of {str(run.folder)!r}"
         with blamed_on(played, "`prefrl check` says what is wrong with it"):
             frames, fps = policy_frames(run.policy.act, artist, config.seconds, config.seed)

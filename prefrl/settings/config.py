@@ -92,8 +92,8 @@ class PreferenceConfig(BaselineConfig):
     """Annotators that share the oracle's questions: oracle, stochastic, mistake, skip, equal, myopic, right90,
     or settings such as beta=1,gamma=0.9 or accuracy=0.8."""
     strategy: str = "disagreement"
-    """Which pairs are asked: disagreement, uniform, entropy, information_gain, coverage, coverage_disagreement,
-    or an import path."""
+    """Which pairs are asked: disagreement, uniform, entropy, member_entropy, information_gain, coverage,
+    coverage_disagreement, or an import path."""
     candidates: int = 10
     """Pairs sampled for each one asked (paper: 10)."""
     schedule: str = "annealed"

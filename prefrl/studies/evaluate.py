@@ -10,7 +10,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from prefrl.experience.guard import Guard
@@ -24,9 +23,11 @@ from prefrl.words.measures import (
     Reliability,
     correlation,
     dard,
+    distance_interval,
     epic,
     rank_correlation,
 )
+from prefrl.words.process import drawing_from
 from prefrl.words.spaces import same_inputs
 
 PROBED = 0.05  # of the steps are moments that `probe` looks at: neighbours say much the same
@@ -42,19 +43,20 @@ def policy_return(
         act: observations (1, *observation_shape) to actions (1, *action_shape), such as `prefrl.Policy.act`.
         env: a single environment with its own reward.
         episodes: how many.
-        seed: of the first reset.
+        seed: of the first reset, and of what the policy draws from torch's generators, which are put back afterwards.
 
     Raises:
         UserError: the environment failed, or paid what is no finite number.
     """
     env, returns = Guard(env), np.zeros(episodes)
-    for episode in range(episodes):
-        observation, _ = env.reset(seed=seed if episode == 0 else None)
-        done = False
-        while not done:
-            observation, reward, terminated, truncated, _ = env.step(act(np.asarray(observation)[None])[0])
-            returns[episode] += float(reward)
-            done = terminated or truncated
+    with drawing_from(seed):
+        for episode in range(episodes):
+            observation, _ = env.reset(seed=seed if episode == 0 else None)
+            done = False
+            while not done:
+                observation, reward, terminated, truncated, _ = env.step(act(np.asarray(observation)[None])[0])
+                returns[episode] += float(reward)
+                done = terminated or truncated
     return returns
 
 
@@ -64,8 +66,9 @@ class Evaluation:
 
     Attributes:
         measures: by name: those of `agreement`, step_, episode_ and episode_rank_correlation, true_return (mean), epic
-            and dard (NaN where the environment's state cannot be copied). A reward of (s, a), which r-hat is, cannot
-            be the true one with a potential's shaping, so that neither distance forgives it that.
+            and dard (NaN where the environment's state cannot be copied), each with the _low and _high of its 95 %
+            interval. A reward of (s, a), which r-hat is, cannot be the true one with a potential's shaping, so that
+            neither distance forgives it that.
         reliability: the reliability curve.
         true: (n,) true reward of each step, in order.
         learned: (n,) what r-hat pays for it.
@@ -121,8 +124,7 @@ def _evaluated(run: SavedRun, steps: int, pairs: int, moments: int, discount: fl
                 f"{config.env}, has {space!s:.80}: give a run as it was made."
             )
     observations: Any = recorder.reset()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)  # the policy draws its actions from torch's own generator
+    with drawing_from(seed):
         for _ in range(steps):
             observations, *_ = recorder.step(policy.act(observations))
         probes = probe(run, moments, rng)
@@ -136,13 +138,17 @@ def _evaluated(run: SavedRun, steps: int, pairs: int, moments: int, discount: fl
     began = [max(0, end - episode.steps) for end, episode in zip(ends.tolist(), episodes, strict=True)]
     learned_returns = np.array([learned[begin:end].sum() for begin, end in zip(began, ends.tolist(), strict=True)])
     true_returns = np.array([episode.true_return for episode in episodes])
+    distances: dict[str, float] = {}
+    for name, distance in (("epic", epic), ("dard", dard)):
+        distances[name] = distance(*probes, discount) if probes else math.nan
+        interval = distance_interval(distance, *probes, discount, rng) if probes else (math.nan, math.nan)
+        distances[f"{name}_low"], distances[f"{name}_high"] = interval
     measures |= {
         "step_correlation": correlation(learned, true),
         "episode_correlation": correlation(learned_returns, true_returns),
         "episode_rank_correlation": rank_correlation(learned_returns, true_returns),
         "true_return": mean_true_return(episodes),
-        "epic": epic(*probes, discount) if probes else math.nan,
-        "dard": dard(*probes, discount) if probes else math.nan,
+        **distances,
     }
     return Evaluation(measures, curve, true, learned, ends)
 

@@ -63,7 +63,7 @@ class Asked:
         seconds: it took.
         true_returns: of left and right.
         predicted: P[left > right] by r-hat as it is at the end of the run.
-        agrees: whether that is on the answer's side; None where the answer takes none.
+        agrees: whether that is on the answer's side; None where the answer or the prediction takes none.
         sides: left and right, drawn; empty unless this question is shown.
     """
 
@@ -238,7 +238,7 @@ def label_log(run: SavedRun, clips: int) -> list[Asked]:
     log = []
     for place, ((number, answer), p) in enumerate(zip(logged, predicted, strict=True)):
         left, right = answer.query.left, answer.query.right
-        decided = answer.mu not in (None, 0.5)
+        decided = answer.mu not in (None, 0.5) and p != 0.5 and not math.isnan(p)
         log.append(
             Asked(
                 number=number,

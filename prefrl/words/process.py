@@ -89,3 +89,19 @@ def restore_generators(state: Mapping[str, Any]) -> None:
     np.random.set_state(tuple(state["numpy"]))
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
+
+
+@contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """What is drawn from the process's own generators inside comes from this seed; afterwards they are as before.
+
+    A policy draws its actions from torch's: the same seed gives the same numbers, and the caller's go on untouched.
+    """
+    before = generators()
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        restore_generators(before)

@@ -131,6 +131,41 @@ def bootstrap_share_interval(
     return bootstrap_interval([*samples, *references], shares, rng, confidence, resamples)
 
 
+def probability_of_improvement(
+    samples: Sequence[ArrayLike],
+    references: Sequence[ArrayLike],
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+) -> tuple[float, float, float]:
+    """Chance that a run beats a run of the reference on the same task, averaged over tasks (Agarwal et al. 2021, 4.3).
+
+    A draw counts half. Every pair of runs of a task is compared; each resample draws both anew, stratified by task.
+
+    Args:
+        samples: one array of seeds for each task.
+        references: the same of the reference, task by task.
+        rng: where the resampling gets its randomness.
+        confidence: share of the resampled chances inside the interval, in (0, 1).
+        resamples: how many times everything is drawn anew.
+
+    Returns:
+        (chance, low, high), all NaN if a sample is NaN.
+    """
+    sizes = [np.size(task) for task in [*samples, *references]]
+
+    def chance(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        parts = np.split(values, np.cumsum(sizes)[:-1], axis=axis)
+        pairs = zip(parts[: len(samples)], parts[len(samples) :], strict=True)
+        of_task = [(np.sign(ours[:, :, None] - theirs[:, None]) + 1).mean((1, 2)) / 2 for ours, theirs in pairs]
+        mean: NDArray[np.float64] = np.mean(of_task, axis=0)
+        return mean
+
+    every = np.concatenate([np.asarray(task, dtype=np.float64) for task in [*samples, *references]])
+    low, high = bootstrap_interval([*samples, *references], chance, rng, confidence, resamples)
+    return float(chance(every[None], axis=-1)[0]), low, high
+
+
 def final_return(steps: ArrayLike, returns: ArrayLike, share: float = 0.1, episodes: ArrayLike | None = None) -> float:
     """Mean of a curve over its last share of the steps: the one number a learning curve ends with.
 

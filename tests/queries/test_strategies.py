@@ -20,6 +20,7 @@ from prefrl.queries.strategies import (
     entropy,
     find_strategy,
     information_gain,
+    member_entropy,
     select,
     uniform,
 )
@@ -133,6 +134,14 @@ def test_disagreement_is_about_probabilities_by_hand() -> None:
     # The last pair's returns differ most between members, by 9 nats, and yet they would all answer alike.
     variances = [0, 0, 0.32 / 3, np.var([0.99, 0.9999, 0.999999])]
     np.testing.assert_allclose(disagreement(*believing(BELIEF)), variances, atol=1e-6)
+
+
+def test_member_entropy_is_the_mean_of_entropies() -> None:
+    r_hat, pairs = believing(BELIEF)
+    expected = [np.mean([h(p) for p in members]) for members in BELIEF.T]
+    np.testing.assert_allclose(member_entropy(r_hat, pairs), expected, rtol=1e-4)
+    gain = entropy(r_hat, pairs) - member_entropy(r_hat, pairs)
+    np.testing.assert_allclose(information_gain(r_hat, pairs), gain, atol=1e-6)
 
 
 def test_entropy_by_hand() -> None:
@@ -304,7 +313,7 @@ def test_contract_of_a_strategy(name: str, n: int, terminates: bool) -> None:
     assert set(keys(chosen)) <= set(keys(pairs))
 
 
-@pytest.mark.parametrize("name", ["disagreement", "entropy", "information_gain"])
+@pytest.mark.parametrize("name", ["disagreement", "entropy", "member_entropy", "information_gain"])
 def test_which_side_is_left_does_not_matter(name: str) -> None:
     r_hat, pairs = random_case(50)
     turned = Pairs(pairs.recorder, pairs.segment_steps, pairs.row[:, ::-1], pairs.env[:, ::-1], pairs.length[:, ::-1])

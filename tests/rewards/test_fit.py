@@ -98,6 +98,29 @@ def test_losses_are_weighted_by_the_bootstrap() -> None:
     assert report.held_out_accuracy == pytest.approx(accuracy, rel=1e-5)
 
 
+@pytest.mark.parametrize(("weight", "right"), [(0.0, 0.5), (1.0, 1.0), (-1.0, 0.0), (math.nan, math.nan)])
+def test_what_takes_no_side_is_half_right_and_what_is_nan_is_neither(weight: float, right: float) -> None:
+    fit = make_fit(linear(1, members=3, weights=weight), learning_rate=0.0, batch=40, l2=0.0)
+    fit.add([answer([[1.0]], [[0.0]], 1.0), answer([[0.0]], [[1.0]], 0.0)] * 20)
+    np.testing.assert_equal(fit.run(1).held_out_accuracy, right)
+
+
+def test_the_training_loss_is_that_before_each_update() -> None:
+    """Which is higher than that of all answers at one moment, as the docstring says."""
+    fit = make_fit(
+        RewardEnsemble(spaces.Box(-9, 9, (6,), np.float32), ACTION, generator=torch.Generator().manual_seed(0)),
+        segment_steps=10,
+        learning_rate=6e-3,
+        batch=32,
+    )
+    fit.add(experience(reward_of("linear"), 200, 0))
+    fit.run(fit.epochs(20))
+    before = fit.run(fit.epochs(1)).train_loss
+    for group in fit.adam.param_groups:
+        group["lr"] = 0.0
+    assert fit.run(fit.epochs(1)).train_loss < before
+
+
 def test_a_bootstrap_is_poisson_and_leaves_out_one_in_e() -> None:
     fit = make_fit(linear(1, members=2000))
     for _ in range(4):

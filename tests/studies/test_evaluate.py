@@ -52,6 +52,16 @@ def test_a_policys_returns_are_the_seeds() -> None:
     assert len(set(first)) == 3  # one start each
 
 
+def test_a_saved_policys_returns_are_the_seeds_and_the_callers_generators_go_on(pendulum: prefrl.SavedRun) -> None:
+    act, found = pendulum.policy.act, []
+    for seed in (0, 0, 1):
+        before = torch.get_rng_state()
+        found.append(policy_return(act, pendulum.make_env(), 2, seed).tolist())
+        assert torch.equal(before, torch.get_rng_state())
+        torch.rand(3)  # whatever is drawn between the calls
+    assert found[0] == found[1] != found[2]
+
+
 def ensemble(recorder: Recorder, weights: list[float]) -> RewardEnsemble:
     """r_hat = weights . o."""
     r_hat = RewardEnsemble(recorder.observation_space, recorder.action_space, 1, hidden=())
@@ -100,6 +110,29 @@ def test_agreement_of_an_ensemble_that_reads_one_number_only() -> None:
     assert flat["cross_entropy"] == pytest.approx(math.log(2))
 
 
+def test_a_reward_that_is_nan_has_no_measures() -> None:
+    pairs = some_pairs()
+    measures, curve = agreement(ensemble(pairs.recorder, [math.nan, 0.0, 0.0]), pairs, 0.1)
+    floor = measures.pop("cross_entropy_floor")
+    assert floor == pytest.approx(-math.log(0.95))
+    assert all(math.isnan(value) for value in measures.values()), measures
+    assert not len(curve.count)
+
+
+def test_the_learned_returns_are_those_that_are_paid() -> None:
+    pairs = some_pairs(terminates=True)
+    recorder = pairs.recorder
+    r_hat = RewardEnsemble(recorder.observation_space, recorder.action_space, 3)
+    r_hat.observe(*recorder.recent(100)[:2])
+    r_hat.normalise_outputs(*recorder.recent(100)[:2])
+    paid = [r_hat.reward(s.observations, s.actions).sum() for q in pairs.queries() for s in (q.left, q.right)]
+    found, _ = agreement(r_hat, pairs, 0.1)
+    true = pairs.true_returns().ravel()
+    assert found["correlation"] == pytest.approx(np.corrcoef(paid, true)[0, 1], abs=1e-5)
+    sides = np.sign(np.diff(np.reshape(paid, (-1, 2))))[:, 0] == np.sign(np.diff(true.reshape(-1, 2)))[:, 0]
+    assert found["accuracy"] == pytest.approx(sides[np.diff(true.reshape(-1, 2))[:, 0] != 0].mean(), abs=1e-9)
+
+
 def test_the_learned_gain_is_in_deviations_of_what_is_paid() -> None:
     recorder = some_pairs().recorder
     r_hat = ensemble(recorder, [0.0, 0.0, 1.0])
@@ -129,6 +162,9 @@ def test_a_saved_run_is_evaluated_and_the_seed_repeats_it(pendulum: prefrl.Saved
     assert one.measures["true_return"] == pytest.approx(one.true.sum() / 4)
     assert all(math.isfinite(value) for value in one.measures.values()), one.measures
     assert one.measures["accuracy"] > 0.6
+    for name in ("epic", "dard"):
+        low, value, high = (one.measures[f"{name}{end}"] for end in ("_low", "", "_high"))
+        assert 0 <= low < value < high <= 1
     assert one.reliability.count.sum() == 200
     # What is paid is r-hat of what was seen: neighbours in time, so never far from each other.
     assert one.learned.shape == one.true.shape == (800,)

@@ -13,6 +13,7 @@ from prefrl.words.stats import (
     bootstrap_share_interval,
     final_return,
     interquartile_mean,
+    probability_of_improvement,
 )
 
 
@@ -210,3 +211,12 @@ def test_what_is_no_curve_is_explained(steps, returns):
     for call in (lambda: final_return(steps, returns), lambda: align_curves([(steps, returns)], [0, 1])):
         with pytest.raises(UserError, match="as many steps as returns"):
             call()
+
+
+def test_the_probability_of_improvement_by_hand_and_its_interval() -> None:
+    ours, theirs = [[1.0, 3.0], [5.0, 5.0, 6.0]], [[2.0], [5.0, 7.0]]
+    chance, low, high = probability_of_improvement(ours, theirs, np.random.default_rng(0))
+    assert chance == pytest.approx((1 / 2 + (0.5 + 0.5 + 1) / 6) / 2)  # a draw counts half
+    assert low < chance < high
+    assert probability_of_improvement([[2.0, 3.0]], [[0.0, 1.0]], np.random.default_rng(0)) == (1, 1, 1)
+    assert np.isnan(probability_of_improvement([[np.nan, 3.0]], [[0.0, 1.0]], np.random.default_rng(0))[1])
