@@ -205,13 +205,8 @@ def create_app(
         finished = (about.folder / "result.json").is_file()
         version = studio.policy_version()
         policy = None if version is None else str(version)
-        about_it = {
-            "steps": about.config.steps,
-            "finished": finished,
-            "policy": policy,
-            "blind": BLIND if blind else "",
-        }
-        return {"curves": curves, **about_it, **state()}
+        progress = {"steps": about.config.steps, "finished": finished, "policy": policy}
+        return {"curves": curves, **progress, "blind": BLIND if blind else "", **state()}
 
     @app.get("/api/people", responses=refusals)
     def people() -> dict[str, Any]:

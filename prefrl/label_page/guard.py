@@ -143,7 +143,8 @@ class Guard:
             if body is None:
                 await _reply(say, 413, f"a request has at most {MOST_BODY} bytes.")
                 return
-            await self.app(scope, _once(body, receive), say)
+            rest = [pair for pair in scope["headers"] if pair[0] != b"cookie"]  # they are read; see `read_cookies`
+            await self.app({**scope, "headers": rest}, _once(body, receive), say)
         except GoneError:
             return
         except Exception:
@@ -179,8 +180,8 @@ class Guard:
 
 def read_cookies(header: str) -> dict[str, str]:
     """Cookies by name. This server's own need no quotes; SimpleCookie takes quadratic time to unquote others'."""
-    pairs = (part.strip().partition("=") for part in header.split(";"))
-    return {name: value for name, _, value in pairs if name}
+    pairs = (part.lstrip().partition("=") for part in header.split(";"))
+    return {name: value.strip('"') for name, _, value in pairs if name}
 
 
 async def _read(receive: Receive) -> bytes | None:
