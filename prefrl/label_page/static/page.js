@@ -204,14 +204,7 @@ async function fill() {
     if (me !== person) return; // these are theirs
     state = said;
     gather();
-    const waiting = new Map(outbox.filter((entry) => entry.person === me).map((entry) => [entry.question, entry]));
-    for (const q of said.questions) { // a lease that ran out meanwhile was given anew
-      const entry = waiting.get(q.question);
-      if (entry && entry.ticket !== q.ticket) {
-        const { name, ...rest } = entry;
-        writeEntry(name, { ...rest, ticket: q.ticket });
-      }
-    }
+    const waiting = new Set(outbox.filter((entry) => entry.person === me).map((entry) => entry.question));
     const known = new Map(queue.map((q) => [q.question, q]));
     // What was asked for before an answer went out may still hold its question when it comes back.
     const fresh = said.questions.filter((q) => !waiting.has(q.question) && !answered.has(q.question));
@@ -361,7 +354,8 @@ async function send() {
     } catch (error) {
       if (error instanceof Refused && error.status === 421) continue; // it stays where it is, for its own run
       if (error instanceof Refused && [409, 422].includes(error.status)) {
-        setAside(entry, error.message);
+        if (!(await renew(entry).catch(() => true))) setAside(entry, error.message);
+        await later(wait);
         continue;
       }
       trouble(error);
@@ -374,10 +368,17 @@ async function send() {
   tell();
 }
 
+// A lease that ran out while the answer waited may have been given anew, with another ticket; whether it was.
+async function renew({ name, ...entry }) {
+  const { questions } = await call("/api/next", { count: AHEAD }, entry.person || me);
+  const question = questions.find((q) => q.question === entry.question);
+  if (!question || question.ticket === entry.ticket) return false;
+  writeEntry(name, { ...entry, ticket: question.ticket });
+  return true;
+}
+
 function setAside({ name, ...entry }, why) {
   if (!held.has(name) && keep.get(name) === null) return; // another tab has sent it meanwhile
-  const ticket = (held.get(name) || readEntry(keep.get(name)) || entry).ticket;
-  if (ticket !== entry.ticket) return; // it has a new ticket: send that
   if (entry.run === null) tried.add(name);
   else {
     writeEntry(name, { ...entry, refused: why });
