@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test test-all lint types unit unit-all clean
 
 demo: $(VENV)/installed  ## HalfCheetah from 700 answers beside the true reward, with a figure (minutes)
 	$(BIN)/prefrl compare --env HalfCheetah-v5 --labels 700 --steps 1000000 --seeds 2 --out runs/demo
 	@echo "figure: runs/demo/compare.png   table: runs/demo/compare.md   raw curves: runs/demo/compare.csv"
 
-test: lint types unit  ## everything that must pass before a change lands
+test: lint types unit  ## everything that must pass before a change lands, the wheel outside the checkout too
+
+test-all: lint types unit-all  ## and what takes minutes by itself
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -20,6 +22,9 @@ types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 unit: $(VENV)/installed-dev
+	$(BIN)/pytest -n 2 -m "not long"
+
+unit-all: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2
 
 $(VENV)/installed: pyproject.toml constraints.txt

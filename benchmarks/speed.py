@@ -184,8 +184,7 @@ def beside_the_peer(quick: bool) -> dict[str, Goal]:
 
 def growth(quick: bool) -> dict[str, Goal]:
     """f: one phase's fit and choice with eight times the answers."""
-    from prefrl.queries.strategies.strategies import disagreement, select
-
+    from prefrl.queries.strategies import disagreement, select
     from prefrl.rewards.fit import Fit
     from prefrl.settings.presets import MUJOCO
     from prefrl.words.process import for_small_networks

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from prefrl.queries.strategies.strategies import disagreement, select
 
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import make_vec_env
 from prefrl.queries.labelers import make_labeler
+from prefrl.queries.strategies import disagreement, select
 from prefrl.rewards.fit import Fit
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.run import train

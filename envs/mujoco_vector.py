@@ -22,7 +22,7 @@ try:
     import envpool
 except ImportError as missing:
     raise DependencyNotInstalled(
-        'the fast vector environment needs EnvPool: pip install "prefrl[fast]", or ask for vectorization_mode="sync".'
+        'the fast vector environment needs EnvPool: pip install envpool, or ask for vectorization_mode="sync".'
     ) from missing
 
 

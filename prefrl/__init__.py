@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prefrl.experience.recorder import Recorder
     from prefrl.experience.vector import make_vec_env
     from prefrl.policies.on_policy import Policy
-    from prefrl.policies.paid import LearnedReward, LearnedRewardEnv
+    from prefrl.rewards.paid import LearnedReward, LearnedRewardEnv
     from prefrl.rewards.reward_model import RewardEnsemble
     from prefrl.run import train
     from prefrl.runs.saved import SavedRun, load_run
@@ -49,8 +49,8 @@ _HOME = {
     "Segment": "words.preference",
     "UserError": "words.errors",
     "Recorder": "experience.recorder",
-    "LearnedReward": "policies.paid",
-    "LearnedRewardEnv": "policies.paid",
+    "LearnedReward": "rewards.paid",
+    "LearnedRewardEnv": "rewards.paid",
     "RewardEnsemble": "rewards.reward_model",
     "train": "run",
     "SavedRun": "runs.saved",

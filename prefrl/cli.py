@@ -101,10 +101,17 @@ class EnvsConfig:
     """Only ids that contain this."""
 
 
+@dataclass(frozen=True)
+class ResumeConfig:
+    """Go on with a run that was stopped."""
+
+    run: Path
+
+
 DESCRIPTION = """Learn a reward, and a policy that maximises it, from a few hundred preferences between short clips.
 
 "prefrl COMMAND --help" lists a command's options. "--config FILE.toml" sets those of train, baseline and compare by
-name, below what is given here."""
+name, below what is given here. "prefrl train --resume RUN" goes on with a run that was stopped."""
 
 
 def _train(config: TrainConfig) -> None:
@@ -166,7 +173,7 @@ def _evaluate(config: EvaluateConfig) -> None:
     }
     print(measures_table(measured))
     if config.out is not None:
-        with config.out.open("w", newline="") as file:
+        with config.out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, ["run", *next(iter(measured.values()))], lineterminator="\n")
             writer.writeheader()
             writer.writerows({"run": run, **measures} for run, measures in measured.items())
@@ -253,6 +260,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.path.insert(0, str(Path.cwd()))  # so that "my_module:my_labeler" beside the user is found
     try:
         config = _parse(given)
+        if isinstance(config, ResumeConfig):
+            from prefrl.studies.batch import resume
+
+            print(resume(config.run))
+            return 0
         code = next(verb for kind, verb in COMMANDS.values() if type(config) is kind)(config) or 0
         sys.stdout.flush()
         return code
@@ -270,6 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(given: list[str]) -> Any:
     """The configuration that the arguments spell, over the TOML file they name."""
     given, path = _take_config(given)
+    if given[:1] in (["train"], ["baseline"]) and (run := _take_resume(given[1:])):
+        return run
     if path is not None and given and given[0] in COMMANDS and not issubclass(COMMANDS[given[0]][0], BaselineConfig):
         raise UserError(f"--config is for train, baseline and compare: give the options of {given[0]} by name.")
     commands = []
@@ -287,6 +301,20 @@ def _parse(given: list[str]) -> Any:
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs),
     )
     return config
+
+
+def _take_resume(given: list[str]) -> ResumeConfig | None:
+    """The run to go on with, where that is asked for.
+
+    Raises:
+        UserError: --resume with anything but a folder.
+    """
+    if not any(argument.split("=")[0] == "--resume" for argument in given):
+        return None
+    given = given[0].split("=", 1) + given[1:] if given[0].startswith("--resume=") else given
+    if len(given) != 2 or given[0] != "--resume" or not given[1]:
+        raise UserError("--resume takes a run's folder and no other option: what the run was told is in its folder.")
+    return ResumeConfig(Path(given[1]))
 
 
 def _take_config(given: list[str]) -> tuple[list[str], Path | None]:

@@ -78,6 +78,29 @@ class AnyEnv(gym.Env[Any, Any]):
         return self.observation_space.sample(), 1.0, False, False, {}
 
 
+class Orchard(gym.Env[Any, Any]):
+    """Shows one number for each of its trees, which it has to be told; its picture is as many columns wide."""
+
+    metadata = {"render_modes": ["rgb_array"], "clip_fps": 7}  # noqa: RUF012
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, trees: int, render_mode: str | None = None) -> None:
+        self.trees, self.render_mode = trees, render_mode
+        self.observation_space = spaces.Box(-5, 5, (trees,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[NDArray[Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.height = self.np_random.uniform(0, 1, self.trees).astype(np.float32)
+        return self.height.copy(), {}
+
+    def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
+        self.height = np.clip(self.height + 0.1 * np.float32(action[0]), -5, 5)
+        return self.height.copy(), float(self.height.mean()), False, False, {}
+
+    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+        return np.full((40, 16 * self.trees, 3), np.clip(100 + 30 * self.height[0], 0, 255), np.uint8)
+
+
 def vector_of(num_envs: int, same_step: bool = True, space: spaces.Box | None = None) -> SyncVectorEnv:
     """Environments as one Gymnasium vector environment, which shows its own buffers: `CounterEnv`s, or noise."""
     kinds = [lambda i=i: CounterEnv(i, (3 + i, 5)) for i in range(num_envs)]  # type: ignore[misc]
@@ -91,6 +114,7 @@ gym.register("prefrl-tests/Counter-v0", CounterEnv)
 gym.register("prefrl-tests/Vector-v0", CounterEnv, vector_entry_point=vector_of)
 gym.register("prefrl-tests/NextStep-v0", CounterEnv, vector_entry_point=partial(vector_of, same_step=False))
 gym.register("prefrl-tests/Target-v0", TargetEnv, max_episode_steps=20)
+gym.register("prefrl-tests/Orchard-v0", Orchard, max_episode_steps=30)
 gym.register("prefrl-tests/Any-v0", AnyEnv, max_episode_steps=12)
 
 

@@ -1,5 +1,6 @@
 """Runs that people could label, made in a moment: questions about real behaviour, and no training."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,17 @@ import tomli_w
 
 from prefrl.experience.clips import watcher
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
+from prefrl.experience.task import Task
 from prefrl.queries.store import Store
 from prefrl.settings.config import TrainConfig, to_toml
 from prefrl.words.preference import Query
 
 
-def make_queries(env_id: str, count: int, segment_steps: int, seed: int = 0) -> list[Query]:
-    """Pairs of segments of random actions, with what they can be drawn from."""
-    venv = make_vec_env(env_id, 2, seed, "gymnasium", render_mode="rgb_array")
-    recorder = Recorder(venv, env_id, seed, 10_000, watcher(venv))
+def make_queries(task: Task | str, count: int, segment_steps: int, seed: int = 0) -> list[Query]:
+    """Pairs of segments of random actions in a task, or in the one of this id, with what they can be drawn from."""
+    task = replace(task if isinstance(task, Task) else Task(task), backend="gymnasium")
+    venv = task.make_vec(2, seed, render_mode="rgb_array")
+    recorder = Recorder(venv, task.env_id, seed, 10_000, watcher(venv))
     recorder.reset()
     rng = np.random.default_rng(seed)
     venv.action_space.seed(seed)

@@ -391,8 +391,8 @@ def test_an_environment_that_raises_leaves_what_was_learned(tmp_path: Path, caps
     out = tmp_path / "run"
     with pytest.raises(UserError) as error:
         prefrl.train(replace(TINY, env=any_id("failing"), explore_steps=80, labels=20, out=out), quiet=True)
-    # Four environments of which each raises at its 30th step: 29 steps of each were taken.
-    assert f"{any_id('failing')} failed after 116 steps" in sentence(error.value)
+    # The first of four environments raises at its 30th step: after episodes of 5, which were cut short, and 20.
+    assert f"{any_id('failing')} failed at step 5 of its episode 3" in sentence(error.value)
     assert "ZeroDivisionError: the wheel came off" in str(error.value)
     assert isinstance(error.value.__cause__, ZeroDivisionError)
 

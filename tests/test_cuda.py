@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from prefrl.queries.strategies.strategies import STRATEGIES, find_strategy, select
 
 import prefrl
-from prefrl import networks
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import make_vec_env
 from prefrl.policies.on_policy import Policy
+from prefrl.queries.strategies import STRATEGIES, find_strategy, select
+from prefrl.rewards import networks
 from prefrl.rewards.fit import Fit
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.resolve import resolve

@@ -1,5 +1,6 @@
-"""The README's Python runs as it stands, and its commands exist."""
+"""The README's Python runs as it stands, its commands exist, and its tree is that of the folders."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_python_example_runs(tmp_path):
@@ -26,10 +27,37 @@ def test_every_command_shown_exists(command):
     assert command in COMMANDS
 
 
-def test_every_room_in_the_tree_exists_and_every_room_is_in_it():
-    tree = README.split("```")[3]
-    for path in (ROOT / "prefrl").rglob("*.py"):
-        if path.name != "__init__.py":
-            assert path.name in tree, path
-    for name in re.findall(r"\b(\w+\.py)\b", tree):
-        assert list(ROOT.glob(f"prefrl/**/{name}")), name
+TREE = re.compile(r"<!-- tree -->\n(.*?)\n<!-- tree -->", re.DOTALL)
+
+
+def tree() -> str:
+    """The folders, each file beside the first sentence that its own text says of it."""
+    lines = ["prefrl/"]
+    for path in [*sorted((ROOT / "prefrl").glob("*.py")), *sorted((ROOT / "prefrl").glob("*/*.py"))]:
+        if path == ROOT / "prefrl/__init__.py":
+            continue
+        said = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+        said = re.sub(r" \(Christiano[^)]*\)", "", " ".join(said.split())).split(". ")[0].rstrip(".")
+        name = (
+            f"  {path.parent.name}/"
+            if path.name == "__init__.py"
+            else f"{'  ' * (path.parent.name != 'prefrl')}  {path.name}"
+        )
+        lines.append(f"{name:<26}{said}")
+    beside = {
+        "envs/": "the paper's environments, a Gymnasium plugin (imported as prefrl_envs)",
+        "tests/": "the same rooms, one file for each of theirs",
+        "benchmarks/": "one question each: a command, its committed raw data, a figure",
+    }
+    return "\n".join(["```", *lines, *(f"{name:<26}{said}" for name, said in beside.items()), "```"])
+
+
+def test_the_tree_is_that_of_the_folders() -> None:
+    (shown,) = TREE.findall(README)
+    assert shown == tree(), "python tests/test_readme.py writes it anew"
+
+
+if __name__ == "__main__":
+    (ROOT / "README.md").write_text(
+        TREE.sub(lambda _: f"<!-- tree -->\n{tree()}\n<!-- tree -->", README), encoding="utf-8"
+    )

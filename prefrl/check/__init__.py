@@ -85,9 +85,11 @@ def examine(config: CheckConfig) -> list[Finding]:
     Raises:
         UserError: unknown id, malformed arguments, or too few steps.
     """
-    from prefrl import presets, resolve
-    from prefrl.experience.environments import find_spec, make_env
+    from prefrl.experience.environments import find_spec
+    from prefrl.experience.task import Task
+    from prefrl.runs import resolve
     from prefrl.settings.config import BaselineConfig
+    from prefrl.settings.values import name_value
 
     if config.steps < FEWEST_STEPS or config.seed < 0:
         raise UserError(
@@ -95,13 +97,13 @@ def examine(config: CheckConfig) -> list[Finding]:
             f"zero or more."
         )
     spec = find_spec(config.env)
-    presets.name_value(config.env_kwargs or (), "environment argument")
+    name_value(config.env_kwargs or (), "environment argument")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
             about = resolve.look_at(BaselineConfig(env=config.env, env_kwargs=config.env_kwargs))
-            kwargs = presets.name_value(about.kwargs, "environment argument")
-            env, base = make_env(config.env, kwargs), make_env(config.env, kwargs).unwrapped
+            task = Task(config.env, name_value(about.kwargs, "environment argument"))
+            env, base = task.make().env, task.make().unwrapped  # without the guard: what it would say is a finding here
         except Exception as error:  # whatever an environment raises while it is made is the finding
             fix = package(error, "change the environment, or its arguments (--env-kwargs), as the line says.")
             return [Finding("made", "fail", sentence(one_line(error)), fix)]
@@ -123,7 +125,7 @@ def examine(config: CheckConfig) -> list[Finding]:
             findings += [reward_finding(rollout, config.steps // 2), score_finding(rollout, config.steps // 2, env)]
             findings += [readable_finding(rollout, env), info_finding(rollout)]
         if not {"steps", "finite", "segment"} & {finding.name for finding in findings if finding.level == "fail"}:
-            findings += oracle_findings(config.env, kwargs, config.seed, config.steps // 4, about.segment_steps)
+            findings += oracle_findings(task, config.seed, config.steps // 4, about.segment_steps)
         findings.append(drawn.result())
         env.close()
         base.close()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import re
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefrl.check.played import Rollout, first_difference, roll
+from prefrl.check.played import Rollout, first_difference, roll, unsound
 from prefrl.check.reading import alignment, correlation, place, score_cells
 from prefrl.check.words import ENVPOOL, Finding, one_line, package, sentence, short
+
+if TYPE_CHECKING:
+    from prefrl.experience.task import Task
 
 LINEAR = 0.999  # correlation from which one number is another one, scaled and shifted
 PAIRS = 300  # questions that the oracle is asked
@@ -89,7 +92,7 @@ def spaces_findings(env: Any, base: Any) -> list[Finding]:
 
 
 def sound_findings(rollout: Rollout) -> list[Finding]:
-    """Whether every step could be taken, and everything shown and paid is finite."""
+    """Whether every step could be taken, and everything shown and paid is finite, and small enough to be squared."""
     steps, found = len(rollout.rewards), []
     if rollout.raised:
         fix = "let step() take every action of the action space, and end the episode where it cannot go on."
@@ -97,8 +100,8 @@ def sound_findings(rollout: Rollout) -> list[Finding]:
     else:
         episodes = int(rollout.episode[-1]) + 1
         found.append(Finding("steps", "ok", f"{steps} steps in {episodes} episodes, and none raised an error."))
-    bad_reward = np.flatnonzero(~np.isfinite(rollout.rewards))
-    bad_row, bad_column = np.nonzero(~np.isfinite(rollout.shown))
+    bad_reward = np.flatnonzero(unsound(rollout.rewards))
+    bad_row, bad_column = np.nonzero(unsound(rollout.shown))
     bad = []
     if len(bad_reward):
         at = bad_reward[0]
@@ -233,18 +236,18 @@ def info_finding(rollout: Rollout) -> Finding:
     return Finding("info", "ok", "no number in info is the reward or the score.")
 
 
-def oracle_findings(env_id: str, kwargs: dict[str, Any], seed: int, steps: int, segment_steps: int) -> list[Finding]:
+def oracle_findings(task: Task, seed: int, steps: int, segment_steps: int) -> list[Finding]:
     """What steps it in a run, and how many pairs of untrained behaviour an oracle would call equal."""
     from prefrl.experience.environments import find_spec
     from prefrl.experience.recorder import Recorder
-    from prefrl.experience.vector import EnvPoolVecEnv, GymnasiumVecEnv, make_vec_env
+    from prefrl.experience.vector import EnvPoolVecEnv, GymnasiumVecEnv
     from prefrl.queries.oracle import make_oracle
 
     rows = max(steps // ENVS, 3 * segment_steps)
     rng = np.random.default_rng(seed)
     try:
-        made = make_vec_env(env_id, ENVS, seed, "auto", kwargs)
-        env = Recorder(made, env_id, seed, keep_steps=5 * rows * ENVS)
+        made = task.make_vec(ENVS, seed)
+        env = Recorder(made, task.env_id, seed, keep_steps=5 * rows * ENVS)
         env.action_space.seed(seed)
         env.reset()
         rates = {}
@@ -263,7 +266,7 @@ def oracle_findings(env_id: str, kwargs: dict[str, Any], seed: int, steps: int, 
         return [
             Finding("run", "fail", sentence(one_line(error)), package(error, "mend the first line that is not ok."))
         ]
-    spec = find_spec(env_id)
+    spec = find_spec(task.env_id)
     entry = str(spec.entry_point)
     pooled = entry.startswith("gymnasium.envs.mujoco") or (spec.vector_entry_point is not None and "mujoco" in entry)
     if isinstance(made, EnvPoolVecEnv | GymnasiumVecEnv):

@@ -144,10 +144,18 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number | np.bool_)
 
 
+def unsound(numbers: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of the numbers a run refuses: those not finite, or beyond `prefrl.experience.guard.LARGEST`."""
+    from prefrl.experience.guard import LARGEST
+
+    found: NDArray[np.bool_] = ~(np.abs(numbers) < LARGEST)
+    return found
+
+
 def sound_part(rollout: Rollout) -> Rollout:
-    """The steps before the first that shows or pays something not finite; NaN would drown every other finding."""
-    bad = ~np.isfinite(rollout.rewards) | ~np.isfinite(rollout.shown[rollout.at + 1]).all(axis=1)
-    bad |= ~np.isfinite(rollout.shown[rollout.at]).all(axis=1)
+    """The steps before the first that shows or pays what a run refuses; NaN would drown every other finding."""
+    bad = unsound(rollout.rewards) | unsound(rollout.shown[rollout.at + 1]).any(axis=1)
+    bad |= unsound(rollout.shown[rollout.at]).any(axis=1)
     n = int(np.argmax(bad)) if bad.any() else len(bad)
     return Rollout(
         **{name: getattr(rollout, name)[:n] for name in ("at", "content", "rewards", "episode", "offset", "ended")},

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-ENVPOOL = 'pip install "prefrl[fast]", which brings EnvPool.'
+from prefrl.words.errors import install
+
+ENVPOOL = f"{install('fast')}, which brings EnvPool."
 DISPLAY = "osmesa|egl|opengl|glfw|display"
 PACKAGES = {
     "pygame": "pip install pygame-ce.",

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import ctypes.util
 import io
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -21,26 +24,27 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from prefrl.experience.environments import make_env
-from prefrl.words.errors import UserError
+from prefrl.experience.guard import said
+from prefrl.experience.pictures import HEIGHT, Frames, enlarged, readable
+from prefrl.experience.task import Task
+from prefrl.words.errors import UserError, install
 from prefrl.words.preference import Segment
 from prefrl.words.spaces import is_image
 
-Frames = NDArray[np.uint8]
-
-WIDTH, HEIGHT = 480, 360
+WIDTH = 480  # of a simulation's pictures, beside `HEIGHT`
 FILMS = (".mp4", ".webp", ".gif")
 CLIP_S = 1.5  # a clip lasts as long as the paper's, whatever its steps
 
 
-def how_shown(env_id: str, env_kwargs: dict[str, Any]) -> Literal["frames", "joints", "pictures"]:
+def how_shown(task: Task) -> Literal["frames", "joints", "pictures"]:
     """What people are shown of this environment: frames that it observes, joints drawn later, or pictures kept.
 
     Raises:
         UserError: there is no picture of it to show them.
     """
+    find_display()
     without_screen()
-    env = make_env(env_id, env_kwargs)
+    env, env_id = task.make(), task.env_id
     modes = env.metadata.get("render_modes") or []
     seen = is_image(env.observation_space)
     env.close()
@@ -51,18 +55,20 @@ def how_shown(env_id: str, env_kwargs: dict[str, Any]) -> Literal["frames", "joi
             f"{env_id} cannot be drawn (render modes: {', '.join(modes) or 'none'}), and people compare only what they "
             f"can see: give it the mode 'rgb_array', or use --labeler oracle."
         )
-    env = make_env(env_id, env_kwargs, render_mode="rgb_array")
+    env = task.make(render_mode="rgb_array")
     try:
-        env.reset(seed=0)
         if has_joints(env):  # they are drawn later, elsewhere
             return "joints"
+        if ends := ends_the_process(task):
+            raise UserError(ends)
+        env.reset(seed=0)
         jpeg(env.render())
         return "pictures"
     except Exception as error:
-        said = " ".join(str(error).split())
+        text = str(error) if isinstance(error, UserError) else said(error)
         raise UserError(
-            f"{env_id} cannot be drawn here ({said:.200}), and people compare only what they can see: install what "
-            f"drawing it needs, or use --labeler oracle."
+            f"{env_id} cannot be drawn here ({text.rstrip('.'):.300}), and people compare only what they can see: "
+            f"install what drawing it needs, or use --labeler oracle."
         ) from error
     finally:
         env.close()
@@ -85,24 +91,23 @@ def watcher(venv: VecEnv) -> Callable[[], NDArray[Any]] | None:
     envs = venv.envs
     if has_joints(envs[0]):
         return lambda: np.stack([env.unwrapped.data.qpos for env in envs])  # type: ignore[attr-defined]
-    return lambda: np.array([jpeg(env.render()) for env in envs], object)
+    return lambda: np.array([jpeg(env.render()) for env in envs], object)  # type: ignore[arg-type]
 
 
-def jpeg(picture: Any) -> bytes:
+def jpeg(frame: Frames) -> bytes:
     """A picture (h, w, 3) as a JPEG file of `HEIGHT` rows at most.
 
     Its last byte is never zero, so an array of texts keeps it whole.
     """
-    frame = np.asarray(picture, np.uint8)
     step = -(-frame.shape[0] // HEIGHT)
     file = io.BytesIO()
     iio.imwrite(file, frame[::step, ::step], extension=".jpg", quality=85)
     return file.getvalue()
 
 
-def frame_rate(env_id: str, steps: int) -> int:
+def frame_rate(task: Task, steps: int) -> int:
     """Frames a second at which a segment is shown: the environment's `metadata["clip_fps"]`, or 1.5 seconds in all."""
-    env = make_env(env_id, {})
+    env = task.make()
     told = env.metadata.get("clip_fps")
     env.close()
     return int(told or min(60, max(4, round(steps / CLIP_S))))
@@ -112,17 +117,17 @@ class Artist:
     """Draws the segments of one task. It owns a simulation, so one thread uses it.
 
     Args:
-        env_id: the task.
-        env_kwargs: arguments of the environment.
+        task: the environment as the run had it.
         camera: of a MuJoCo model, by name or number; None for the environment's own.
 
     Raises:
         UserError: the environment cannot be made to draw.
     """
 
-    def __init__(self, env_id: str, env_kwargs: dict[str, Any] | None = None, camera: str | None = None) -> None:
-        self.env_id, self.kwargs, self.camera = env_id, env_kwargs or {}, camera
+    def __init__(self, task: Task, camera: str | None = None) -> None:
+        self.task, self.camera = task, camera
         self._env: gym.Env[Any, Any] | None = None
+        self._refused: UserError | None = None
 
     def frames(self, segment: Segment) -> Frames:
         """The pictures of a segment, (T, h, w, 3), both sides even.
@@ -144,7 +149,7 @@ class Artist:
         Raises:
             UserError: nothing can be drawn here.
         """
-        if how_shown(self.env_id, self.kwargs) != "frames":
+        if how_shown(self.task) != "frames":
             self.stage()
 
     def close(self) -> None:
@@ -161,8 +166,8 @@ class Artist:
             poses = env.unwrapped.poses(segment.observations.astype(np.float64))
         else:
             raise UserError(
-                f"segments of {self.env_id} that were recorded for an oracle cannot be drawn: nothing was kept to draw "
-                f"them from; train with --labeler human."
+                f"segments of {self.task.env_id} that were recorded for an oracle cannot be drawn: nothing was kept to "
+                f"draw them from; train with --labeler human."
             )
         still = np.zeros(env.unwrapped.model.nv)  # type: ignore[attr-defined]
         pictures = []
@@ -173,6 +178,8 @@ class Artist:
 
     def stage(self) -> gym.Env[Any, Any]:
         """The environment, ready to be drawn; MuJoCo's without shadows, which cost two thirds of the time."""
+        if self._refused is not None:
+            raise self._refused
         if self._env is None:
             find_display()
             without_screen()
@@ -180,47 +187,40 @@ class Artist:
             if self.camera is not None:
                 number = self.camera.lstrip("-").isdigit()
                 joints = {"camera_id": int(self.camera)} if number else {"camera_name": self.camera}
-            env = make_env(self.env_id, self.kwargs, render_mode="rgb_array")
-            if has_joints(env):
-                env.close()
-                env = make_env(
-                    self.env_id, {**self.kwargs, "width": WIDTH, "height": HEIGHT, **joints}, render_mode="rgb_array"
-                )
+            env = self.task.make(render_mode="rgb_array")
+            simulated = has_joints(env)
+            if simulated:
+                with suppress(UserError) if not joints else nullcontext():  # that of somebody else may have one size
+                    larger = self.task.make(render_mode="rgb_array", width=WIDTH, height=HEIGHT, **joints)
+                    env.close()
+                    env = larger
                 model: Any = env.unwrapped.model  # type: ignore[attr-defined]
                 model.vis.quality.shadowsize = 0
                 cameras = {text for i in range(model.ncam) for text in (model.camera(i).name, str(i))}
                 if self.camera is not None and self.camera not in cameras | {"-1"}:
                     known = ", ".join(sorted(cameras)) or "none"
                     raise UserError(
-                        f"{self.env_id} has no camera {self.camera!r}: its cameras are {known}, and -1 for a free one."
+                        f"{self.task.env_id} has no camera {self.camera!r}: its cameras are {known}, and -1 for a free "
+                        f"one."
                     )
             elif joints:
-                raise UserError(f"{self.env_id} has no cameras to choose from: leave --camera out.")
+                raise UserError(f"{self.task.env_id} has no cameras to choose from: leave --camera out.")
+            ends = "" if simulated else ends_the_process(self.task)
             try:
+                if ends:
+                    raise UserError(ends)
                 env.reset(seed=0)
                 env.render()
-            except Exception as error:
-                said = " ".join(f"{type(error).__name__}: {error}".split())
-                raise UserError(
-                    f"{self.env_id} cannot be drawn here ({said:.200}): install OSMesa (Debian: apt install "
-                    f"libosmesa6), or label on a machine with a screen."
-                ) from error
+            except UserError as error:
+                env.close()
+                screen = ": install OSMesa (Debian: apt install libosmesa6), or draw on a machine with a screen"
+                self._refused = UserError(
+                    f"{self.task.env_id} cannot be drawn here ({str(error).rstrip('.'):.300})"
+                    f"{screen if simulated or ends else ''}."
+                )
+                raise self._refused from error
             self._env = env
         return self._env
-
-
-def readable(observations: Frames) -> Frames:
-    """The newest frame of each stack, or each picture, enlarged, (T, h, w, 3)."""
-    if observations.shape[-1] not in (1, 3):  # channels or frames come first
-        newest = observations if observations.shape[1] == 3 else observations[:, -1:]
-        observations = newest.transpose(0, 2, 3, 1)
-    return enlarged(observations.repeat(3 // observations.shape[-1], axis=-1))
-
-
-def enlarged(frames: Frames) -> Frames:
-    """Frames (T, h, w, 3), small ones by the whole factor that brings them to some `HEIGHT` rows."""
-    times = max(1, round(HEIGHT / frames.shape[1]))
-    return frames.repeat(times, axis=1).repeat(times, axis=2)
 
 
 def even(frames: Frames) -> Frames:
@@ -238,7 +238,7 @@ def film(frames: Frames, fps: float, suffix: str = ".mp4") -> bytes:
         try:
             import av  # noqa: F401
         except ImportError as error:
-            raise UserError('films need the package av: pip install "prefrl[people]".') from error
+            raise UserError(f"films need the package av: {install('people')}.") from error
         made: Any = iio.imwrite(
             "<bytes>", frames, extension=".mp4", plugin="pyav", codec="libx264", fps=fps, out_pixel_format="yuv420p"
         )
@@ -280,6 +280,35 @@ def find_display() -> None:
                 return
 
 
+def ends_the_process(task: Task) -> str:
+    """How drawing this task ends a process that tries, where it does: a library without a screen may abort.
+
+    Only what draws with MuJoCo is tried, in a process of its own.
+    """
+    if not {"mujoco", "dm_control"} & sys.modules.keys():
+        return ""
+    code = "import json, sys; from prefrl.experience.clips import draw_once; draw_once(**json.load(sys.stdin))"
+    try:
+        about = json.dumps({"env_id": task.env_id, "kwargs": task.kwargs, "fixed_horizon": task.fixed_horizon})
+    except TypeError:  # an argument that only this process has
+        return ""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=about.encode(), env=environ, capture_output=True, check=False
+    )
+    return f"drawing it ends the process with {signal.Signals(-done.returncode).name}" if done.returncode < 0 else ""
+
+
+def draw_once(**about: Any) -> None:
+    """The other process of `ends_the_process`: draw, and let whoever asked tell what comes of it."""
+    without_screen()
+    with suppress(UserError):
+        env = Task(**about).make(render_mode="rgb_array")
+        env.reset(seed=0)
+        env.render()
+    os._exit(0)  # a half-made OpenGL context may abort the process when it is torn down
+
+
 def policy_frames(
     act: Callable[[NDArray[Any]], NDArray[Any]], artist: Artist, seconds: float, seed: int
 ) -> tuple[Frames, float]:
@@ -291,7 +320,7 @@ def policy_frames(
     pictures: list[Any] = []
     for step in range(round(seconds * fps)):
         if step % thin == 0:
-            pictures.append(np.asarray(env.render()))
+            pictures.append(env.render())
         observation, _, terminated, truncated, _ = env.step(act(np.asarray(observation)[None])[0])
         if terminated or truncated:
             break

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from prefrl.experience.fixed_horizon import FixedHorizon
+from prefrl.experience.guard import Guard, short
 from prefrl.settings import presets
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import did_you_mean
@@ -31,8 +32,9 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     if colon:
         try:
             importlib.import_module(package)
-        except (ImportError, ValueError, TypeError) as error:  # the last two: an empty or a relative name
-            raise UserError(f"environment {env_id!r}: package {package!r} cannot be imported ({error}).") from error
+        except (Exception, SystemExit) as error:  # whatever its own lines raise
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(f"environment {env_id!r}: package {package!r} cannot be imported ({said:.200}).") from error
     if name not in gym.registry:
         load_plugins()
     if name not in gym.registry:
@@ -58,8 +60,8 @@ def load_plugins() -> None:
 
 def make_env(
     env_id: str, env_kwargs: dict[str, Any] | None = None, fixed_horizon: bool = False, **render: Any
-) -> gym.Env[Any, Any]:
-    """One Gymnasium environment whose observations are float32 vectors or uint8 images.
+) -> Guard:
+    """One Gymnasium environment whose observations are float32 vectors or uint8 images, behind a `Guard`.
 
     Observations of other kinds (Dict, Tuple, Discrete, arrays of more dimensions, images too small for a
     convolution) are flattened into a vector, choices one-hot, by Gymnasium's own wrapper.
@@ -67,16 +69,24 @@ def make_env(
     Raises:
         UserError: it cannot be made, or its spaces are of a kind that a reward cannot be learned on.
     """
+    return Guard(_shown(env_id, env_kwargs or {}, fixed_horizon, render), env_id)
+
+
+def _shown(env_id: str, env_kwargs: dict[str, Any], fixed_horizon: bool, render: dict[str, Any]) -> gym.Env[Any, Any]:
+    """The environment as a reward can be learned on it; what it does is not checked."""
     find_spec(env_id)
     try:
-        env = gym.make(env_id, disable_env_checker=True, **(env_kwargs or {}), **render)
-    except Exception as error:
+        env = gym.make(env_id, disable_env_checker=True, **(env_kwargs | render))
+    except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())
         raise UserError(
-            f"environment {env_id!r} cannot be made with {env_kwargs or 'no arguments'}: {said:.200}."
+            f"environment {env_id!r} cannot be made with {short(env_kwargs or 'no arguments')}: {said:.200}."
         ) from error
     if fixed_horizon:
         env = FixedHorizon(env)
+    for name in ("observation_space", "action_space"):
+        if not isinstance(declared := getattr(env, name, None), spaces.Space):
+            raise UserError(f"{env_id} declares the {name} {short(declared)}, which is no space of Gymnasium's.")
     obs, act = env.observation_space, env.action_space
     if not isinstance(act, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise UserError(f"{env_id} has actions {act}: they must be Box, Discrete, MultiDiscrete or MultiBinary.")
@@ -116,7 +126,7 @@ def make_env(
     assert isinstance(obs, spaces.Box)
     if obs.dtype == np.float32:
         return env
-    return gym.wrappers.TransformObservation(env, lambda o: np.asarray(o, np.float32), float32_box(obs))
+    return gym.wrappers.TransformObservation(env, _as_float32, float32_box(obs))
 
 
 def list_environments(match: str = "") -> str:
@@ -167,6 +177,14 @@ def _has_text(space: spaces.Space[Any]) -> bool:
     return isinstance(space, spaces.Text)
 
 
+def _as_float32(observation: Any) -> Any:
+    """The observation as float32; what is none is left to whoever checks it, and what float32 cannot hold is inf."""
+    array = np.asarray(observation)
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32) if array.dtype.kind in "fiub" else observation
+
+
 def float32_box(box: spaces.Box) -> spaces.Box:
-    """The same box of float32."""
-    return spaces.Box(box.low.astype(np.float32), box.high.astype(np.float32), box.shape, np.float32)
+    """The same box of float32; a bound beyond it is infinite."""
+    with np.errstate(over="ignore"):
+        return spaces.Box(box.low.astype(np.float32), box.high.astype(np.float32), box.shape, np.float32)

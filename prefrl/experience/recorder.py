@@ -7,7 +7,8 @@ oracle and evaluation read it here, and nothing above the recorder does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from prefrl.experience.guard import CHECK, LARGEST, SOUND, are_sound, said, short
+from prefrl.experience.memory import check_room
 from prefrl.experience.ring import ArrayRing, FrameRing, is_shifted
+from prefrl.experience.vector import CUT_SHORT, GAME
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Query, Segment
 
@@ -24,11 +28,11 @@ SAMPLE = 4096  # steps that means and deviations over recent experience are take
 
 
 class Episode(NamedTuple):
-    """A finished episode, or a finished game where an episode runs on over several (`info["game_over"]`).
+    """A finished episode, or a finished game where an episode runs on over several (`prefrl.experience.vector.GAME`).
 
     Attributes:
         step: environment steps taken, over all environments, when it ended.
-        true_return: sum of its raw rewards; of a game `info["score"]`.
+        true_return: sum of its raw rewards; of a game its score.
         steps: its length.
     """
 
@@ -56,6 +60,9 @@ class Recorder(VecEnvWrapper):
         ends_early: whether any episode has ended by itself, not by a time limit.
         watch: reads what each environment's current step can be drawn from, (E, ...), kept for people to be shown;
             None keeps nothing.
+
+    Raises:
+        UserError: observations that are no arrays, or more steps to keep than there is memory for.
     """
 
     def __init__(
@@ -75,6 +82,10 @@ class Recorder(VecEnvWrapper):
         if obs.shape is None or act.shape is None or obs.dtype is None or act.dtype is None:
             raise UserError(f"{env_id} has spaces {obs} and {act}: the recorder needs arrays, so flatten them first.")
         grid = (self.capacity, venv.num_envs)
+        self._beside = 25 + np.dtype(act.dtype).itemsize * math.prod(act.shape)  # bytes a step, observations left out
+        shown = np.dtype(obs.dtype).itemsize * math.prod(obs.shape)
+        may_be_stack = len(obs.shape) == 3 and obs.dtype == np.uint8
+        self._check_room(shown // obs.shape[0] if may_be_stack else shown)
         self._observations: ArrayRing | FrameRing | None = None  # which of them, the first step tells
         self._actions: NDArray[Any] = np.zeros(grid + act.shape, act.dtype)
         self._rewards = np.zeros(grid, np.float64)
@@ -85,7 +96,7 @@ class Recorder(VecEnvWrapper):
         self._now_episode = np.full(venv.num_envs, -1, np.int64)
         self._now_offset = np.zeros(venv.num_envs, np.int64)
         self._now_return = np.zeros(venv.num_envs, np.float64)
-        self._game_began = np.zeros(venv.num_envs, np.int64)  # steps taken, over all environments
+        self._game_began = np.zeros(venv.num_envs, np.int64)  # at so many steps, over all environments
         self._last_observations: NDArray[Any] = np.zeros((venv.num_envs, *obs.shape), obs.dtype)
         self._last_actions: NDArray[Any] = np.zeros((venv.num_envs, *act.shape), act.dtype)
         self.episodes: list[Episode] = []
@@ -96,12 +107,60 @@ class Recorder(VecEnvWrapper):
         """Environment steps taken since the start, over all environments."""
         return self._rows * self.num_envs
 
+    def reborn(self, venv: VecEnv, watch: Callable[[], NDArray[Any]] | None = None) -> None:
+        """Go on in these environments, the same made anew; episodes that run end here, as a time limit would end them.
+
+        The next call is `reset`.
+        """
+        self.venv.close()
+        self.venv, self.watch = venv, watch
+
+    def state(self) -> dict[str, Any]:
+        """What was experienced: the ring, and how far each environment's episodes have come."""
+        return {
+            "ring": None if self._observations is None else self._observations.state(),
+            "is_stacks": isinstance(self._observations, FrameRing),
+            "actions": self._actions,
+            "rewards": self._rewards,
+            "episode": self._episode,
+            "offset": self._offset,
+            "terminated": self._terminated,
+            "scenes": _as_bytes(self._scenes),
+            "rows": self._rows,
+            "now_episode": self._now_episode,
+            "ends_early": self.ends_early,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Hold what `state` returned; the next call is `reset`."""
+        shape = self._last_observations.shape[1:]
+        if state["ring"] is not None:
+            kind = FrameRing if state["is_stacks"] else ArrayRing
+            self._observations = kind(self.capacity, self.num_envs, shape, self._last_observations.dtype)
+            self._observations.restore(state["ring"])
+        self._actions[:], self._rewards[:] = state["actions"], state["rewards"]
+        self._episode[:], self._offset[:] = state["episode"], state["offset"]
+        self._terminated[:], self._now_episode[:] = state["terminated"], state["now_episode"]
+        self._scenes, self._rows, self.ends_early = _as_objects(state["scenes"]), state["rows"], state["ends_early"]
+        self._game_began[:] = self.steps
+
     def reset(self) -> NDArray[Any]:
-        """Begin a new episode everywhere."""
-        observations = self.venv.reset()
+        """Begin a new episode everywhere.
+
+        Raises:
+            UserError: the environment failed, or showed what nothing can be learned from.
+        """
+        try:
+            observations = self.venv.reset()
+        except (KeyboardInterrupt, UserError):
+            raise
+        except BaseException as error:
+            raise UserError(f"{self.env_id} failed {self._when()} with {said(error)}; {CHECK}.") from error
+        self._check(observations, None)
         assert isinstance(observations, np.ndarray)
         self._begin_episodes(np.ones(self.num_envs, bool))
         self._last_observations = observations.copy()
+        self._game_began[:] = self.steps
         if self.watch is not None:
             self._last_scene = self.watch()
         return observations
@@ -115,16 +174,15 @@ class Recorder(VecEnvWrapper):
         """Take the step and remember it: the observation acted on, the action, the true reward.
 
         Raises:
-            UserError: the environment failed; what it raised is the cause.
+            UserError: the environment failed, or showed or paid what nothing can be learned from.
         """
         try:
             observations, rewards, dones, infos = self.venv.step_wait()
-        except Exception as error:
-            said = " ".join(str(error).split()) or "no message"
-            raise UserError(
-                f"{self.env_id} failed after {self.steps} steps, counted over its {self.num_envs} copies, with "
-                f"{type(error).__name__}: {said:.200}; mend it there, and check it with `prefrl check`."
-            ) from error
+        except (KeyboardInterrupt, UserError):
+            raise
+        except BaseException as error:
+            raise UserError(f"{self.env_id} failed {self._when()} with {said(error)}; {CHECK}.") from error
+        self._check(observations, rewards)
         assert isinstance(observations, np.ndarray)
         row = self._rows % self.capacity
         if self._observations is None:
@@ -140,16 +198,19 @@ class Recorder(VecEnvWrapper):
         self._now_return += rewards
         if dones.any():
             for env in np.flatnonzero(dones):
-                if not infos[env].keys() & {"game_over", "cut_short"}:
+                if "terminal_observation" in infos[env]:
+                    self._check_one(infos[env]["terminal_observation"], int(env))
+                if not infos[env].keys() & {GAME, CUT_SHORT}:
                     self.episodes.append(Episode(self.steps, float(self._now_return[env]), int(self._now_offset[env])))
                 self._terminated[row, env] = not infos[env].get("TimeLimit.truncated", False)
             self.ends_early |= bool(self._terminated[row].any())
             self._begin_episodes(dones)
         for index, info in enumerate(infos):
-            if info.get("game_over"):  # one of several games in an episode: its score is what is compared
+            if info.get(GAME) is not None:  # one of several games in an episode: its score is what is compared
                 played = self.steps - int(self._game_began[index])
-                self.episodes.append(Episode(self.steps, float(info["score"]), played // self.num_envs))
+                self.episodes.append(Episode(self.steps, float(info[GAME]), played // self.num_envs))
                 self._game_began[index] = self.steps
+        self._game_began[dones] = self.steps  # with an episode, the game that it broke off is over
         np.copyto(self._last_observations, observations)
         if self.watch is not None:
             if self._scenes is None:
@@ -163,7 +224,42 @@ class Recorder(VecEnvWrapper):
         is_stack = before.ndim == 4 and before.shape[1] > 1 and before.dtype == np.uint8
         stacked = is_stack and bool(is_shifted(before, observations).all())
         kind = FrameRing if stacked else ArrayRing
+        if not stacked:
+            self._check_room(before[0].nbytes)
         return kind(self.capacity, self.num_envs, before.shape[1:], before.dtype)
+
+    def _check_room(self, observation_bytes: int) -> None:
+        """Refuse to keep more than there is memory for, before any of it is taken."""
+        kept = self.capacity * self.num_envs
+        needed = kept * (observation_bytes + self._beside)
+        check_room(needed, f"{kept} steps of {self.env_id}", "keep fewer (--keep-steps, or --reward-window)")
+
+    def _check(self, observations: Any, rewards: NDArray[Any] | None) -> None:
+        """Refuse numbers that would spoil every mean they are taken into."""
+        if not isinstance(observations, np.ndarray) or observations.shape != self._last_observations.shape:
+            raise UserError(
+                f"{self.env_id} showed {short(observations)} {self._when()}, and its observation_space is "
+                f"{short(self.observation_space)}: {CHECK}."
+            )
+        if not are_sound(observations):
+            for env, observation in enumerate(observations):
+                self._check_one(observation, env)
+        if rewards is not None and not are_sound(rewards):
+            env = int(np.argmin(np.abs(rewards) < LARGEST))
+            raise UserError(
+                f"{self.env_id} paid {rewards[env]} {self._when()}, in copy {env + 1}, and {SOUND}: {CHECK}."
+            )
+
+    def _check_one(self, observation: NDArray[Any], env: int) -> None:
+        if not are_sound(observation):
+            raise UserError(
+                f"{self.env_id} showed {short(observation)} {self._when()}, in copy {env + 1}, and {SOUND}: {CHECK}."
+            )
+
+    def _when(self) -> str:
+        if not self._rows:
+            return "in its first steps" if self._now_episode[0] >= 0 else "in its first reset"
+        return f"after {self.steps} steps, counted over its {self.num_envs} copies"
 
     def _begin_episodes(self, begun: NDArray[np.bool_]) -> None:
         self._now_episode[begun] += 1
@@ -256,6 +352,22 @@ class Recorder(VecEnvWrapper):
                 length[: len(ends)][ends & (length[: len(ends)] == 0)] = short
         starts = np.flatnonzero(length)
         return starts + (self._rows - len(rows)) * self.num_envs, length.reshape(-1)[starts]
+
+
+def _as_bytes(scenes: NDArray[Any] | None) -> Any:
+    """Scenes as a checkpoint can hold them: pictures, which are JPEG files of any length, as a list of them."""
+    if scenes is None or scenes.dtype != object:
+        return scenes
+    return {"shape": scenes.shape, "files": [file or b"" for file in scenes.ravel().tolist()]}
+
+
+def _as_objects(kept: Any) -> NDArray[Any] | None:
+    """What `_as_bytes` was given."""
+    if not isinstance(kept, Mapping):
+        return kept  # type: ignore[no-any-return]
+    scenes = np.zeros(len(kept["files"]), object)
+    scenes[:] = [file or 0 for file in kept["files"]]
+    return scenes.reshape(kept["shape"])
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ A stack of the last S frames repeats all but its newest frame from step to step:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,14 @@ class ArrayRing:
         """Observations (m, *shape) at these rows and environments, both (m,)."""
         observations: NDArray[Any] = self._rows[row, env]
         return observations
+
+    def state(self) -> dict[str, Any]:
+        """The rows."""
+        return {"rows": self._rows}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Hold what `state` returned."""
+        self._rows[:] = state["rows"]
 
 
 class FrameRing:
@@ -75,6 +84,15 @@ class FrameRing:
             whole = self._whole[int(row[i] - age[i]) % capacity, int(env[i])]
             stacks[i, : self.stack - age[i]] = whole[age[i] :]
         return stacks
+
+    def state(self) -> dict[str, Any]:
+        """The frames, and the stacks that are kept whole, by row and environment."""
+        return {"frames": self._frames, "age": self._age, "whole": self._whole, "last": self._last}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Hold what `state` returned."""
+        self._frames[:], self._age[:] = state["frames"], state["age"]
+        self._whole, self._last = dict(state["whole"]), state["last"]
 
 
 def is_shifted(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.bool_]:

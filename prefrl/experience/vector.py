@@ -19,9 +19,15 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.experience.environments import find_spec, float32_box, make_env
-from prefrl.words.errors import UserError
+from prefrl.experience.guard import short
+from prefrl.words.errors import UserError, install
 from prefrl.words.lookup import did_you_mean
-from prefrl.words.spaces import is_image
+from prefrl.words.spaces import is_image, same_inputs
+
+# What is promised of `info`, by names that no environment has by chance: everything else in it stays below.
+CUT_SHORT = "prefrl/cut_short"  # this end is none of the environment's (see `first_limits`)
+GAME = "prefrl/game"  # of an episode of several games, where one or the episode ends: the ended game's score, or None
+SEVERAL_GAMES = "several_games"  # metadata that promises info["game_over"] and info["score"] at every step
 
 
 def make_vec_env(
@@ -46,6 +52,9 @@ def make_vec_env(
 
     Raises:
         UserError: unknown id, arguments it does not take, spaces not supported, or EnvPool asked for and missing.
+
+    Only what an array of environments does as one would is stepped by one: where "auto" finds arguments, wrappers or
+    spaces that it would not have, Gymnasium's class is stepped.
     """
     spec = find_spec(env_id)
     kwargs = env_kwargs or {}
@@ -54,12 +63,8 @@ def make_vec_env(
     if backend == "envpool" and fixed_horizon:
         raise UserError("a fixed horizon needs backend gymnasium: EnvPool resets what ends by itself.")
     if backend != "gymnasium" and not fixed_horizon:
-        pool = _envpool(spec.id, backend) if str(spec.entry_point).startswith("gymnasium.envs.mujoco") else None
-        # EnvPool spells some arguments otherwise: what it does not know, Gymnasium's class may.
-        if pool and (backend == "envpool" or kwargs.keys() <= set(EnvPoolVecEnv.arguments(pool, spec.id))):
-            return EnvPoolVecEnv(pool, spec.id, n_envs, seed, kwargs)
-        if spec.vector_entry_point is not None and (venv := _own_vector_env(spec, n_envs, kwargs, backend)):
-            return GymnasiumVecEnv(venv, seed)
+        if venv := _as_arrays(env_id, spec, n_envs, seed, kwargs, backend):
+            return venv
         if backend == "envpool":
             raise UserError(f"there is no fast backend for {env_id!r} here: use backend auto or gymnasium.")
     limits = first_limits(kwargs.get("max_episode_steps", spec.max_episode_steps), n_envs).tolist()
@@ -68,35 +73,80 @@ def make_vec_env(
     return env
 
 
+def _as_arrays(
+    env_id: str,
+    spec: gym.envs.registration.EnvSpec,
+    n_envs: int,
+    seed: int,
+    kwargs: dict[str, Any],
+    backend: str,
+) -> VecEnv | None:
+    """Environments stepped as arrays; None where there are none, or none that do as Gymnasium's class.
+
+    Raises:
+        UserError: backend "envpool" was asked for, and they cannot be made.
+    """
+    only = backend == "envpool"
+    if str(spec.entry_point).startswith("gymnasium.envs.mujoco") and (pool := _envpool(spec.id, backend)):
+        known = set(EnvPoolVecEnv.arguments(pool, spec.id))  # EnvPool spells some otherwise
+        changed = [*(spec.kwargs or {}), *(wrapper.name for wrapper in spec.additional_wrappers)]
+        changed += ["no time limit"] if spec.max_episode_steps is None else []
+        if changed and only:
+            raise UserError(
+                f"{env_id} is registered with {', '.join(changed):.150}, which EnvPool does not know: use backend auto "
+                f"or gymnasium."
+            )
+        if not changed and (only or kwargs.keys() <= known):
+            try:
+                return EnvPoolVecEnv(
+                    pool, spec.id, n_envs, seed, {"max_episode_steps": spec.max_episode_steps} | kwargs
+                )
+            except UserError:
+                if only:
+                    raise
+    if spec.vector_entry_point is not None and (venv := _own_vector_env(env_id, spec, n_envs, kwargs, backend)):
+        return GymnasiumVecEnv(venv, seed)
+    return None
+
+
 def _make_one(
     env_id: str, env_kwargs: dict[str, Any], fixed_horizon: bool, limit: int, **render: Any
 ) -> gym.Env[Any, Any]:
-    env = make_env(env_id, env_kwargs, fixed_horizon, **render)
-    return FirstEpisodeLimit(env, limit) if limit else env
+    return Alone(make_env(env_id, env_kwargs, fixed_horizon, **render), limit)
 
 
 def _own_vector_env(
-    spec: gym.envs.registration.EnvSpec, n_envs: int, kwargs: dict[str, Any], backend: str
+    env_id: str, spec: gym.envs.registration.EnvSpec, n_envs: int, kwargs: dict[str, Any], backend: str
 ) -> VectorEnv[Any, Any, Any] | None:
     """The vector environment that an environment registers for itself.
 
-    None where what it needs is not installed, or where it does not reset within the step: a step of its own for every
-    reset would count steps that are not taken.
+    None where it cannot be made, where it shows or takes something else than the environment alone, or where it does
+    not reset within the step: a step of its own for every reset would count steps that are not taken.
     """
     try:
         venv: VectorEnv[Any, Any, Any] = gym.make_vec(spec, n_envs, vectorization_mode="vector_entry_point", **kwargs)
-        shown = venv.single_observation_space
-        plain = is_image(shown) or (isinstance(shown, spaces.Box) and len(shown.shape) == 1)
-        if plain and venv.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:
-            return venv
-        venv.close()
-        return None
     except gym.error.DependencyNotInstalled as error:
         if backend == "auto":
             return None
         raise UserError(str(error)) from error
-    except (TypeError, ValueError) as error:
-        raise UserError(f"environment {spec.id!r} cannot be made with {kwargs or 'no arguments'}: {error}") from error
+    except Exception as error:  # whatever a class of somebody else's raises
+        if backend == "auto":
+            return None
+        said = " ".join(str(error).split()).rstrip(".")
+        raise UserError(
+            f"the vector environment of {env_id!r} cannot be made with {short(kwargs or 'no arguments')} ({said:.200}):"
+            f" use backend auto or gymnasium."
+        ) from error
+    shown = venv.single_observation_space
+    plain = is_image(shown) or (isinstance(shown, spaces.Box) and len(shown.shape) == 1)
+    if plain and venv.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:
+        alone = make_env(env_id, kwargs)
+        alike = same_inputs(shown, alone.observation_space), same_inputs(venv.single_action_space, alone.action_space)
+        alone.close()
+        if all(alike):
+            return venv
+    venv.close()
+    return None
 
 
 def _envpool(env_id: str, backend: str) -> Any:
@@ -105,7 +155,7 @@ def _envpool(env_id: str, backend: str) -> Any:
         import envpool
     except ImportError as error:
         if backend == "envpool":
-            raise UserError('backend envpool needs the package envpool: pip install "prefrl[fast]".') from error
+            raise UserError(f"backend envpool needs the package envpool: {install('fast')}.") from error
         return None
     return envpool if env_id in envpool.list_all_envs() else None
 
@@ -121,8 +171,10 @@ def first_limits(horizon: int | None, n_envs: int) -> NDArray[np.int64]:
     return np.where(limits < (horizon or 0), limits, 0)
 
 
-class FirstEpisodeLimit(gym.Wrapper[Any, Any, Any, Any]):
-    """Cuts the first episode short, as a time limit would, and says so in `info["cut_short"]`.
+class Alone(gym.Wrapper[Any, Any, Any, Any]):
+    """One environment among others, whose first episode is cut short, as a time limit would.
+
+    Of `info` only `CUT_SHORT` and `GAME` go on, as from environments stepped as arrays.
 
     Args:
         env: the environment.
@@ -132,15 +184,23 @@ class FirstEpisodeLimit(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any], limit: int) -> None:
         super().__init__(env)
         self._left = limit
+        self._has_games = bool(env.metadata.get(SEVERAL_GAMES))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        return self.env.reset(seed=seed, options=options)[0], {}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """One step; the one at the limit ends the episode."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        observation, reward, terminated, truncated, about = self.env.step(action)
+        info: dict[str, Any] = {}
         self._left -= 1
         if terminated or truncated:
             self._left = 0
         elif self._left == 0:
-            truncated, info = True, {**info, "cut_short": True}
+            truncated, info = True, {CUT_SHORT: True}
+        if self._has_games and (about["game_over"] or terminated or truncated):
+            info[GAME] = float(about["score"]) if about["game_over"] else None
         return observation, reward, terminated, truncated, info
 
 
@@ -214,6 +274,7 @@ class GymnasiumVecEnv(_ArrayVecEnv):
         obs, act = venv.single_observation_space, venv.single_action_space
         assert isinstance(obs, spaces.Box)
         self._pixels = is_image(obs)
+        self._has_games = bool(venv.metadata.get(SEVERAL_GAMES))
         horizon = venv.spec.max_episode_steps if venv.spec and venv.metadata.get("reset_mask") else None
         super().__init__(venv.num_envs, obs if self._pixels else float32_box(obs), act, horizon)
 
@@ -231,7 +292,7 @@ class GymnasiumVecEnv(_ArrayVecEnv):
         """One step of every environment; where one ended, its last observation is in the infos."""
         observations, rewards, terminated, truncated, about = self.venv.step(self._actions)
         dones = terminated | truncated
-        games = about.get("game_over", dones)
+        games = about["game_over"] if self._has_games else dones
         infos = self._no_infos
         cut = self._cut_short(dones)
         if cut.any():
@@ -240,16 +301,16 @@ class GymnasiumVecEnv(_ArrayVecEnv):
             dones, truncated = dones | cut, truncated | cut
         if dones.any() or games.any():
             infos = [{} for _ in range(self.num_envs)]
-            if "game_over" in about:  # several games in an episode: their ends and scores, for evaluation
+            if self._has_games:  # their ends and scores, for evaluation
                 for env in np.flatnonzero(games | dones):
-                    infos[env] |= {"game_over": bool(games[env]), "score": float(about["score"][env])}
+                    infos[env][GAME] = float(about["score"][env]) if games[env] else None
             for env in np.flatnonzero(dones):
                 infos[env] |= {
                     "terminal_observation": self._as_told(np.asarray(about["final_obs"][env])),
                     "TimeLimit.truncated": bool(truncated[env] and not terminated[env]),
                 }
                 if cut[env]:
-                    infos[env]["cut_short"] = True
+                    infos[env][CUT_SHORT] = True
         return self._as_told(observations), rewards, dones, infos
 
     def close(self) -> None:
@@ -257,7 +318,8 @@ class GymnasiumVecEnv(_ArrayVecEnv):
         self.venv.close()
 
     def _as_told(self, observations: NDArray[Any]) -> NDArray[Any]:
-        return observations.astype(np.uint8 if self._pixels else np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and whoever records it says so
+            return observations.astype(np.uint8 if self._pixels else np.float32)
 
 
 class EnvPoolVecEnv(_ArrayVecEnv):
@@ -328,7 +390,7 @@ class EnvPoolVecEnv(_ArrayVecEnv):
                     "TimeLimit.truncated": bool(not terminated[env]),
                 }
                 if cut[env]:
-                    infos[env]["cut_short"] = True
+                    infos[env][CUT_SHORT] = True
             observations[ended] = self.pool.reset(ended.astype(np.int32))[0]
         return observations, rewards, dones, infos
 

@@ -9,11 +9,11 @@ import socket
 import sys
 
 from prefrl.experience.environments import find_spec
+from prefrl.experience.task import Task
 from prefrl.queries.exchange import store_of
 from prefrl.settings import presets
 from prefrl.settings.config import LabelConfig, TrainConfig, from_toml
-from prefrl.settings.values import name_value
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, install
 
 
 def serve(config: LabelConfig) -> None:
@@ -29,9 +29,9 @@ def serve(config: LabelConfig) -> None:
         from prefrl.label_page.connections import Impatient, most_connections
         from prefrl.label_page.guard import LOOPBACK
         from prefrl.label_page.same_store import SameStore
-        from prefrl.label_page.studio import Studio, Task
+        from prefrl.label_page.studio import Studio
     except ImportError as error:
-        raise UserError(f'the page needs packages that are missing ({error}): pip install "prefrl[people]".') from error
+        raise UserError(f"the page needs packages that are missing ({error}): {install('people')}.") from error
     run = from_toml(TrainConfig, config.run / "config.toml")
     local = config.host in ("localhost", "127.0.0.1", "::1")
     token = None if local else secrets.token_urlsafe(16)
@@ -41,8 +41,7 @@ def serve(config: LabelConfig) -> None:
     spec = find_spec(run.env)
     instruction = config.instruction or presets.INSTRUCTIONS.get(spec.name, presets.INSTRUCTION)
     with SameStore(store_of(config.run)) as store, bind(config.host, config.port) as bound:
-        task = Task(run.env, name_value(run.env_kwargs or (), "environment argument"), config.camera)
-        studio = Studio(config.run, store, task)
+        studio = Studio(config.run, store, Task.of(run), config.camera)
         try:
             studio.check()
             about = About(spec.name, instruction, run, config.run)

@@ -12,11 +12,10 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prefrl.experience.clips import Artist, film, frame_rate, policy_frames
+from prefrl.experience.task import Task
 from prefrl.queries.store import Store, UnreachableError
 from prefrl.runs.saved import load_run
 from prefrl.words.errors import UserError
@@ -30,19 +29,10 @@ class UndrawableError(UserError):
     """There is no film of this, and trying again does not help; the sentence says why, once."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """What an artist needs to know."""
-
-    env_id: str
-    env_kwargs: dict[str, Any]
-    camera: str | None
-
-
-def new_pool(task: Task) -> ProcessPoolExecutor:
+def new_pool(task: Task, camera: str | None = None) -> ProcessPoolExecutor:
     """Processes that draw, each with a simulation of its own."""
     spawn = multiprocessing.get_context("spawn")  # a fork of a server with threads may hang
-    return ProcessPoolExecutor(WORKERS, mp_context=spawn, initializer=_begin, initargs=(task,))
+    return ProcessPoolExecutor(WORKERS, mp_context=spawn, initializer=_begin, initargs=(task, camera))
 
 
 class Studio:
@@ -51,13 +41,21 @@ class Studio:
     Args:
         folder: of the run.
         store: where segments are.
-        task: how they are drawn.
-        pool: processes of this task; None for new ones.
+        task: the environment as the run had it.
+        camera: of a MuJoCo model; None for the environment's own.
+        pool: processes of this task and camera; None for new ones.
     """
 
-    def __init__(self, folder: Path, store: Store, task: Task, pool: ProcessPoolExecutor | None = None) -> None:
-        self.folder, self.store, self.task = folder, store, task
-        view = "" if task.camera is None else "-" + re.sub(r"\W", "_", task.camera)
+    def __init__(
+        self,
+        folder: Path,
+        store: Store,
+        task: Task,
+        camera: str | None = None,
+        pool: ProcessPoolExecutor | None = None,
+    ) -> None:
+        self.folder, self.store, self.task, self.camera = folder, store, task, camera
+        view = "" if camera is None else "-" + re.sub(r"\W", "_", camera)
         self.shelf = folder / f"clips{view}"
         self._fps: dict[int, int] = {}
         self._making: dict[str, Future[bytes]] = {}
@@ -66,7 +64,7 @@ class Studio:
         self._policy, self._filmed = b"", 0  # its film, and when the policy in it was written
         self._unfilmed = ""  # why there is none
         self._filming = asyncio.Lock()
-        self._pool = pool or new_pool(task)
+        self._pool = pool or new_pool(task, camera)
 
     def check(self) -> None:
         """Draw something now.
@@ -74,7 +72,13 @@ class Studio:
         Raises:
             UserError: nothing can be drawn here.
         """
-        self._pool.submit(_check).result()
+        try:
+            self._pool.submit(_check).result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"drawing {self.task.env_id} ends the process that draws it: install what drawing it needs, or set "
+                f"MUJOCO_GL to egl or osmesa where MuJoCo draws it."
+            ) from error
 
     async def clip(self, key: str) -> bytes | None:
         """The film of a segment; None where there is no such segment.
@@ -110,7 +114,7 @@ class Studio:
             if alone:
                 raise self._give_up(key, error) from error
             if pool is self._pool:
-                self._pool = new_pool(self.task)
+                self._pool = new_pool(self.task, self.camera)
             self._killed.add(key)
             raise UnreachableError("the process that draws was killed: another one begins.") from error
         except Exception as error:  # whatever an environment raises when it is drawn
@@ -139,10 +143,10 @@ class Studio:
     def _start(self, segment: Segment) -> None:
         steps = len(segment)
         if steps not in self._fps:
-            self._fps[steps] = frame_rate(self.task.env_id, steps)
+            self._fps[steps] = frame_rate(self.task, steps)
         if segment.key not in self._making:
             alone = segment.key in self._killed
-            pool = new_pool(self.task) if alone else self._pool
+            pool = new_pool(self.task, self.camera) if alone else self._pool
             made = pool.submit(_draw, segment, self._fps[steps])
             if alone:
                 made.add_done_callback(lambda _: pool.shutdown(wait=False))
@@ -176,7 +180,7 @@ class Studio:
                     self._unfilmed = _why("what the policy does", error)
                     print(f"prefrl: {self._unfilmed}", file=sys.stderr, flush=True)
                     if isinstance(error, BrokenProcessPool):
-                        self._pool = new_pool(self.task)
+                        self._pool = new_pool(self.task, self.camera)
         if self._unfilmed:
             raise UndrawableError(self._unfilmed)
         return self._policy
@@ -197,11 +201,11 @@ def _why(what: str, error: Exception) -> str:
 _artist: Artist | None = None  # of this process
 
 
-def _begin(task: Task) -> None:
+def _begin(task: Task, camera: str | None) -> None:
     global _artist
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(5)
-    _artist = Artist(task.env_id, task.env_kwargs, task.camera)
+    _artist = Artist(task, camera)
 
 
 def _end_with_parent() -> None:

@@ -6,12 +6,14 @@ progress drives the schedules, and rollouts are cut so that they add up to the s
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from stable_baselines3.common import torch_layers
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
@@ -27,6 +30,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from prefrl.settings.resolved import Resolved
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import did_you_mean, lookup
 from prefrl.words.spaces import is_image
@@ -36,6 +40,14 @@ LEARNERS: dict[str, str] = {
     "a2c": "stable_baselines3:A2C",
     "trpo": "sb3_contrib:TRPO",
 }
+POLICIES: dict[str, type[ActorCriticPolicy]] = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy}
+"""Those that can be saved: they need an observation to act, and no memory, no masks, no code of anybody's own."""
+NAMED: dict[str, tuple[ModuleType, type]] = {
+    "activation_fn": (torch.nn, torch.nn.Module),
+    "features_extractor_class": (torch_layers, torch_layers.BaseFeaturesExtractor),
+    "optimizer_class": (torch.optim, torch.optim.Optimizer),
+}
+"""Keys of `policy_kwargs` whose value is a class: where it is found by name, and what it must be."""
 CLIP_OBSERVATIONS = 10.0
 
 
@@ -55,6 +67,14 @@ class Ongoing(VecEnvWrapper):
             self._at = self.venv.reset()
         return self._at
 
+    def begin_anew(self) -> None:
+        """Let the next reset begin new episodes."""
+        self._at = None
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Nothing: whoever made the environments has seeded them, and stable-baselines3 would do it anew."""
+        return [None] * self.num_envs
+
     def step_wait(self) -> VecEnvStepReturn:
         """Take the step."""
         self._at, rewards, dones, infos = self.venv.step_wait()
@@ -65,7 +85,7 @@ def learner_class(name: str) -> type[OnPolicyAlgorithm]:
     """The algorithm a name or import path stands for.
 
     Raises:
-        UserError: unknown, or not an on-policy algorithm of stable-baselines3.
+        UserError: unknown, not an on-policy algorithm of stable-baselines3, or one whose policy cannot be saved.
     """
     path = lookup("learner", name, LEARNERS) if ":" not in name else name
     found: Any = lookup("learner", path, {})
@@ -73,7 +93,68 @@ def learner_class(name: str) -> type[OnPolicyAlgorithm]:
         raise UserError(
             f"learner {name!r} is {found!r}: it must be a subclass of stable-baselines3's OnPolicyAlgorithm."
         )
+    aliases = found.policy_aliases
+    for policy in [aliases[alias] for alias in POLICIES if alias in aliases] or list(aliases.values())[:1]:
+        _check_policy(name, policy)
     return found
+
+
+def _check_policy(learner: str, policy: type) -> None:
+    """Refuse a policy that would be trained, and could not be saved or could not act again by itself.
+
+    Raises:
+        UserError: it is another than the two that can.
+    """
+    if policy not in POLICIES.values():
+        known = " and ".join(kind.__name__ for kind in POLICIES.values())
+        raise UserError(
+            f"learner {learner!r} acts with {policy.__name__}, which a run cannot save and use again: it knows "
+            f"stable-baselines3's {known}, which act on an observation alone, without masks or memory; take ppo, a2c, "
+            f"trpo, or a learner that acts with these."
+        )
+
+
+def _class_named(key: str, name: str) -> type:
+    """The class that a key of `policy_kwargs` names: "ReLU", or with its module, "torch.nn.ReLU".
+
+    Raises:
+        UserError: there is none of that name, or it is of another kind.
+    """
+    module, kind = NAMED[key]
+    found = getattr(module, name.replace(":", ".").removeprefix(f"{module.__name__}."), None)
+    if isinstance(found, type) and issubclass(found, kind):
+        return found
+    known = [n for n, other in vars(module).items() if isinstance(other, type) and issubclass(other, kind)]
+    raise UserError(
+        f"policy_kwargs has {key}={name!r}: it must be the name of a class of {module.__name__}, which a saved policy "
+        f"can be made with again.{did_you_mean(name, known)}"
+    )
+
+
+def _as_json(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a policy is made with, for its file: classes by name, and nothing of the optimizer, which acts on nothing.
+
+    Raises:
+        UserError: something that JSON cannot say.
+    """
+    said: dict[str, Any] = {}
+    for key, value in policy_kwargs.items():
+        if key.startswith("optimizer_"):
+            continue
+        said[key] = value.__name__ if key in NAMED and isinstance(value, type) else value
+        if said[key] is not value and getattr(NAMED[key][0], value.__name__, None) is not value:
+            raise UserError(
+                f"policy_kwargs has {key}={value.__qualname__} of {value.__module__}, and a policy's file can only "
+                f"name classes of {NAMED[key][0].__name__}: take one of those."
+            )
+        try:
+            json.dumps(said[key])
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"policy_kwargs has {key}={value!r:.100}, which cannot be written into the policy's file: give "
+                f"numbers, words, lists and tables of them."
+            ) from error
+    return said
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:
@@ -97,6 +178,16 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
                 ) from error
         if wanted := _wanted(parameters[setting], value):
             raise UserError(f"{setting}={value!r} is no setting of learner {name!r}: it must be {wanted}.")
+    if isinstance(given := settings.get("policy_kwargs"), Mapping):
+        _as_json(_with_classes(given))
+
+
+def _with_classes(policy_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`policy_kwargs` with the classes that it names."""
+    return {
+        key: _class_named(key, value) if key in NAMED and isinstance(value, str) else value
+        for key, value in (policy_kwargs or {}).items()
+    }
 
 
 def _wanted(parameter: inspect.Parameter, value: Any) -> str | None:
@@ -119,6 +210,14 @@ def _wanted(parameter: inspect.Parameter, value: Any) -> str | None:
     if kind.lower().startswith(("dict", "optional[dict")):
         return None if isinstance(value, dict) else "a table, such as {net_arch = [64, 64]}"
     return None
+
+
+def _number(value: Any) -> float | None:
+    """A learner's measure as a number; None for what is none, such as a text or a histogram."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 def plan(vector_steps: int, rollout_steps: int, phases: int) -> list[list[int]]:
@@ -164,7 +263,8 @@ class Learner:
     ) -> None:
         check_settings(name, settings)
         self.name, self.progress, self.due = name, 0.0, due
-        self.env: VecEnv = Ongoing(env)
+        self._ongoing = Ongoing(env)
+        self.env: VecEnv = self._ongoing
         self.normaliser = None
         if not is_image(env.observation_space):
             self.normaliser = VecNormalize(self.env, norm_reward=False, clip_obs=CLIP_OBSERVATIONS)
@@ -174,7 +274,7 @@ class Learner:
         takes = inspect.signature(algorithm).parameters
         if "policy_kwargs" in takes:  # Adam in one call for all weights; its epsilon is stable-baselines3's
             fused = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}
-            given = kwargs.get("policy_kwargs") or {}
+            given = _with_classes(kwargs.get("policy_kwargs"))
             kwargs["policy_kwargs"] = given if "optimizer_class" in given else fused | given
         own = takes.get("ent_coef")
         if entropy_bonus and own is not None:
@@ -187,15 +287,54 @@ class Learner:
             try:
                 self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
             except Exception as error:  # its own checks of its settings: assertions and anything else
-                given = " ".join(f"{setting}={value}" for setting, value in settings.items())
+                asked = " ".join(f"{setting}={value}" for setting, value in settings.items())
                 said = " ".join(f"{type(error).__name__}: {error}".split())
                 raise UserError(
-                    f"learner {name!r} cannot be made with {given or 'its own settings':.150} ({said:.200}): change "
+                    f"learner {name!r} cannot be made with {asked or 'its own settings':.150} ({said:.200}): change "
                     f"what is wrong with --set name=value."
                 ) from error
         self._pay_rollouts(entropy_bonus)
         self.rollout_steps = self.model.n_steps
         self.model.set_logger(Logger(folder=None, output_formats=[]))
+        self._check_readable()
+
+    def _check_readable(self) -> None:
+        """Make the policy once more from what will be saved of it, and see that the two are one.
+
+        Raises:
+            UserError: they are not, or it cannot be made: whatever was trained would be lost.
+        """
+        _check_policy(self.name, type(self.model.policy))
+        rng = np.random.default_rng(0)
+        space = self.env.observation_space
+        shape = (8, *(space.shape or ()))
+        shown = rng.integers(256, size=shape) if is_image(space) else rng.normal(size=shape)
+        self.model.policy.set_training_mode(False)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():  # the run's own draws stay as they were
+            about, tensors = self._content()
+            try:
+                again = _rebuilt(json.loads(json.dumps(about)), tensors, space, self.env.action_space)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                said = " ".join(f"{type(error).__name__}: {error}".split())
+                raise UserError(
+                    f"the policy of learner {self.name!r} cannot be made again from what is saved of it ({said:.200}): "
+                    f"change its policy_kwargs, or take another learner."
+                ) from error
+            choices = copy.deepcopy(self.env.action_space)
+            choices.seed(0)
+            actions = np.stack([choices.sample() for _ in shown])
+            judged = []
+            for policy in (self.model.policy, again):
+                observations, _ = policy.obs_to_tensor(shown.astype(space.dtype))
+                chosen = torch.as_tensor(actions).to(policy.device)
+                values, log_probs, _ = policy.evaluate_actions(observations, chosen)
+                judged.append(torch.cat([values.flatten(), log_probs.flatten()]).cpu())
+        live, read = judged
+        if not torch.allclose(live, read, rtol=1e-3, atol=1e-4, equal_nan=True):
+            raise UserError(
+                f"the policy of learner {self.name!r} acts otherwise when it is made again from what is saved of it: "
+                f"change its policy_kwargs, or take another learner."
+            )
 
     def _pay_rollouts(self, entropy_bonus: float) -> None:
         """Have a rollout's rewards completed when it has been collected, just before returns are computed from them.
@@ -225,10 +364,20 @@ class Learner:
         """Act with the policy as it is, learning nothing: the random policy *network* of the paper (appendix A)."""
         observations = self.env.reset()
         for step in range(1, vector_steps + 1):
+            if self._draws_noise(step - 1):
+                self.model.policy.reset_noise(self.env.num_envs)
             actions, _state = self.model.predict(observations)  # type: ignore[arg-type]
             observations, _rewards, _dones, _infos = self.env.step(actions)
             if self.due is not None and (step % self.rollout_steps == 0 or step == vector_steps):
                 self.due()  # nobody learns from them: they count towards learned returns, and are let go
+
+    def _draws_noise(self, step: int) -> bool:
+        """Whether a policy with `use_sde` draws its noise anew before this step of exploring, as learning does."""
+        if not self.model.use_sde:
+            return False
+        every = self.model.sde_sample_freq
+        since = step % self.rollout_steps
+        return since == 0 or (every > 0 and since % every == 0)
 
     def learn(self, rollouts: list[int], progress: Callable[[], float]) -> dict[str, float]:
         """Collect and learn from rollouts of the given lengths.
@@ -247,13 +396,47 @@ class Learner:
             self.model.learn(steps * self.env.num_envs, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
         values = self.model.logger.name_to_value
         measures = {
-            k.replace("train/", "learner_"): float(v) for k, v in sorted(values.items()) if k.startswith("train/")
+            name.replace("train/", "learner_"): number
+            for name, value in sorted(values.items())
+            if name.startswith("train/") and (number := _number(value)) is not None
         }
         values.clear()
         return measures
 
+    def begin_anew(self) -> None:
+        """Begin new episodes everywhere at the next step: the environments are others now."""
+        self._ongoing.begin_anew()
+        self.model._last_obs = None
+
+    def state(self) -> dict[str, Any]:
+        """Networks, their optimisers, the running statistics of observations, and the counts of updates and steps."""
+        rms = None if self.normaliser is None else self.normaliser.obs_rms
+        assert rms is None or isinstance(rms, RunningMeanStd)
+        return {
+            "parameters": self.model.get_parameters(),
+            "observations": None if rms is None else {"mean": rms.mean, "var": rms.var, "count": rms.count},
+            "steps": self.model.num_timesteps,
+            "updates": getattr(self.model, "_n_updates", None),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.model.set_parameters(state["parameters"], device=self.model.device)
+        if self.normaliser is not None:
+            rms, seen = self.normaliser.obs_rms, state["observations"]
+            assert isinstance(rms, RunningMeanStd)
+            rms.mean, rms.var, rms.count = seen["mean"], seen["var"], seen["count"]
+        self.model.num_timesteps = state["steps"]
+        if state["updates"] is not None:
+            self.model._n_updates = state["updates"]
+
     def save(self, path: Path) -> None:
         """Write the policy's weights and its observation normalisation as safetensors."""
+        about, tensors = self._content()
+        save_file(tensors, path, {"prefrl": json.dumps(about)})
+
+    def _content(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """What is saved: how the policy is made, as JSON has it, and its tensors."""
         tensors: dict[str, torch.Tensor] = {}
         kept = set()
         for name, tensor in self.model.policy.state_dict().items():
@@ -264,9 +447,39 @@ class Learner:
             rms = self.normaliser.obs_rms
             assert isinstance(rms, RunningMeanStd)
             tensors |= {"observation_mean": torch.as_tensor(rms.mean), "observation_var": torch.as_tensor(rms.var)}
-        acting = {k: v for k, v in self.model.policy_kwargs.items() if not k.startswith("optimizer_")}
-        about = {"policy": self.policy_name, "policy_kwargs": acting}
-        save_file(tensors, path, {"prefrl": json.dumps(about, default=repr)})
+        made_with = _as_json({"use_sde": self.model.use_sde} | self.model.policy_kwargs)
+        return {"policy": self.policy_name, "policy_kwargs": made_with}, tensors
+
+
+def _rebuilt(
+    about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], observation_space: Any, action_space: Any
+) -> ActorCriticPolicy:
+    """The policy that was saved as `Learner._content` says; files before `use_sde` was told show it by their shapes.
+
+    Raises:
+        KeyError, TypeError, ValueError, RuntimeError: this is not what a policy for these spaces is made of.
+    """
+    kind = POLICIES[about["policy"]]
+    if about["policy"] == "CnnPolicy" and not is_image_space_channels_first(observation_space):
+        observation_space = VecTransposeImage.transpose_space(observation_space)
+    weights = {n.removeprefix("policy."): t for n, t in tensors.items() if n.startswith("policy.")}
+    explores_by_state = "log_std" in weights and weights["log_std"].ndim == 2
+    made_with = {"use_sde": explores_by_state} | _with_classes(about["policy_kwargs"])
+    policy = kind(observation_space, action_space, lambda _: 0.0, **made_with)
+    missing, unexpected = policy.load_state_dict(weights, strict=False)
+    if unexpected:
+        raise KeyError(unexpected[0])
+    here = policy.state_dict()
+    loaded = {here[name].data_ptr() for name in weights}
+    if any(here[name].data_ptr() not in loaded for name in missing):
+        raise KeyError(missing[0])
+    policy.set_training_mode(False)
+    return policy
+
+
+def make_policy(config: Resolved, paid: VecEnv, due: Callable[[], NDArray[np.float32]] | None) -> Learner:
+    """The learner that a run's configuration asks for, on environments that pay what it is to maximise."""
+    return Learner(config.learner, paid, config.settings, config.seed, config.device, config.entropy_bonus, due)
 
 
 class Policy:
@@ -288,28 +501,23 @@ class Policy:
             with safe_open(path, framework="pt") as file:
                 about = json.loads(file.metadata()["prefrl"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            kind = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy}[about["policy"]]
-            if about["policy"] == "CnnPolicy" and not is_image_space_channels_first(observation_space):
-                observation_space = VecTransposeImage.transpose_space(observation_space)
-            self.policy = kind(observation_space, action_space, lambda _: 0.0, **about["policy_kwargs"])
-            weights = {n.removeprefix("policy."): t for n, t in tensors.items() if n.startswith("policy.")}
-            missing, unexpected = self.policy.load_state_dict(weights, strict=False)
-            if unexpected:
-                raise KeyError(unexpected[0])
-            here = self.policy.state_dict()
-            loaded = {here[name].data_ptr() for name in weights}
-            if any(here[name].data_ptr() not in loaded for name in missing):
-                raise KeyError(missing[0])
-        except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+            self.policy = _rebuilt(about, tensors, observation_space, action_space)
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             said = " ".join(str(error).split())
             raise UserError(f"{str(path)!r} is not a policy for this environment: {said:.200}.") from error
-        self.policy.set_training_mode(False)
         self.mean = tensors["observation_mean"].numpy() if "observation_mean" in tensors else None
         self.std = np.sqrt(tensors["observation_var"].numpy() + 1e-8) if "observation_var" in tensors else None
 
     def act(self, observations: NDArray[Any], deterministic: bool = False) -> NDArray[Any]:
-        """Actions for a batch of observations (n, *observation_shape), or for one."""
+        """Actions for a batch of observations (n, *observation_shape), or for one.
+
+        A policy that learned with `use_sde` explores by a noise that is a function of what it sees, and was drawn anew
+        now and then; here it is drawn anew for each observation, so that actions have the same distribution.
+        """
         if self.mean is not None and self.std is not None:
             scaled = (observations - self.mean) / self.std
             observations = np.clip(scaled, -CLIP_OBSERVATIONS, CLIP_OBSERVATIONS).astype(np.float32)
+        if self.policy.use_sde and not deterministic:
+            with torch.no_grad():
+                self.policy.reset_noise(len(observations))
         return self.policy.predict(observations, deterministic=deterministic)[0]

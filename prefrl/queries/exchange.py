@@ -27,10 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from prefrl.experience.environments import make_env
+from prefrl.experience.task import Task
 from prefrl.queries.store import Given, Rows, Store
 from prefrl.settings.config import LabelsConfig, TrainConfig, from_toml
-from prefrl.words.errors import UserError
+from prefrl.settings.values import name_value
+from prefrl.words.errors import UserError, install
 from prefrl.words.stats import cohen_kappa
 
 ARRAYS = ("observations", "actions", "rewards")
@@ -146,7 +147,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError('Parquet needs the package pyarrow: pip install "prefrl[exchange]", or write jsonl.') from error
+        raise UserError(f"Parquet needs the package pyarrow: {install('exchange')}, or write jsonl.") from error
     return pyarrow, pyarrow.parquet
 
 
@@ -172,7 +173,9 @@ def inherit(store: Store, places: Iterable[Path | str], env_id: str, segment_ste
         store.restore(rows)
 
 
-def write_minari(rows: Rows, dataset_id: str, root: Path | None = None) -> None:
+def write_minari(
+    rows: Rows, dataset_id: str, root: Path | None = None, env_kwargs: dict[str, Any] | None = None
+) -> None:
     """Write the segments as a Minari dataset, an episode each; its metadata names the answers' keys.
 
     The last action of a segment is left out: what it led to is not part of the segment.
@@ -181,6 +184,7 @@ def write_minari(rows: Rows, dataset_id: str, root: Path | None = None) -> None:
         rows: of one environment.
         dataset_id: as Minari writes it, such as "halfcheetah/labels-v0".
         root: folder of datasets; None for Minari's own.
+        env_kwargs: arguments of the environment.
 
     Raises:
         UserError: Minari is missing, there are no segments, the id is not one, or it is taken.
@@ -191,10 +195,10 @@ def write_minari(rows: Rows, dataset_id: str, root: Path | None = None) -> None:
         import minari
         from minari.data_collector import EpisodeBuffer
     except ImportError as error:
-        raise UserError('Minari datasets need the package minari: pip install "prefrl[exchange]".') from error
+        raise UserError(f"Minari datasets need the package minari: {install('exchange')}.") from error
     if not rows["segments"]:
         raise UserError("there is no segment to write yet: nothing has been asked.")
-    env = make_env(rows["segments"][0]["env_id"])
+    env = Task(rows["segments"][0]["env_id"], env_kwargs or {}).make()
     episodes = []
     for place, row in enumerate(rows["segments"]):
         observations, actions, rewards = row["steps"]
@@ -232,6 +236,16 @@ def write_minari(rows: Rows, dataset_id: str, root: Path | None = None) -> None:
         ) from error
     finally:
         env.close()
+
+
+def _arguments(config: LabelsConfig) -> dict[str, Any]:
+    """The arguments of the environment that the answers are about: what the caller says, or what their run had."""
+    if config.env_kwargs is None and "://" not in config.places[0]:
+        place = Path(config.places[0])
+        run = (place.parent if place.is_file() else place) / "config.toml"
+        if run.is_file():
+            return Task.of(from_toml(TrainConfig, run)).kwargs
+    return name_value(config.env_kwargs or (), "environment argument")
 
 
 @dataclass(frozen=True)
@@ -279,7 +293,7 @@ def exchange(config: LabelsConfig) -> str:
             raise UserError(f"export writes one store at a time, and {len(config.places)} are named: merge them first.")
         rows = read(config.places[0])
         if config.format == "minari":
-            write_minari(rows, config.out)
+            write_minari(rows, config.out, env_kwargs=_arguments(config))
         else:
             write(rows, Path(config.out), config.format)
         return config.out

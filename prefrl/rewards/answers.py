@@ -8,8 +8,9 @@ which would wait while they are unpacked.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,6 +101,30 @@ class Answers:
         self._counts = self._newest(counts.astype(np.float32), self._counts)
         true = np.array([[p.query.left.rewards.sum(), p.query.right.rewards.sum()] for p in decided], np.float32)
         self._true_returns = self._newest(true, self._true_returns)
+
+    def state(self) -> dict[str, Any]:
+        """The answers kept, as arrays; of images the compressed frames."""
+        return {
+            "steps": self._steps,
+            "images": [[images.frames, images.place] for images in self._images],
+            "frame_shape": self._frame_shape,
+            "mask": self._mask,
+            "mu": self._mu,
+            "counts": self._counts,
+            "true_returns": self._true_returns,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Hold what `state` returned."""
+
+        def here(tensor: Any) -> Any:
+            return tensor.to(self.device) if isinstance(tensor, Tensor) else tensor
+
+        self._steps = here(state["steps"])
+        self._images = [Images(here(frames), place) for frames, place in state["images"]]
+        self._frame_shape = tuple(state["frame_shape"])
+        self._mask, self._mu = here(state["mask"]), here(state["mu"])
+        self._counts, self._true_returns = here(state["counts"]), here(state["true_returns"])
 
     def keep(self, places: NDArray[np.bool_]) -> None:
         """Forget all answers but those at these places, (N,)."""

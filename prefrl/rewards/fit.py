@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,29 @@ class Fit:
         self.answers.keep(kept)
         self._given = [pair for pair, keep in zip(self._given, kept, strict=True) if keep]
         return int(np.sum(~kept))
+
+    def state(self) -> dict[str, Any]:
+        """The ensemble, its optimiser and penalties, the answers with their bootstraps, and the generator."""
+        return {
+            "r_hat": self.r_hat.state(),
+            "adam": self.adam.state_dict(),
+            "l2": self.l2,
+            "losses": self._losses,
+            "given": self._given,
+            "answers": self.answers.state(),
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        device = self.answers.device
+        self.r_hat.restore(state["r_hat"])
+        self.adam.load_state_dict(state["adam"])
+        self.l2 = state["l2"].to(device)
+        self._losses = None if state["losses"] is None else state["losses"].to(device)
+        self._given = [(key, labeler) for key, labeler in state["given"]]
+        self.answers.restore(state["answers"])
+        self.rng.bit_generator.state = state["rng"]
 
     def epochs(self, count: int) -> int:
         """Gradient steps in this many passes over the answers."""

@@ -7,6 +7,7 @@ the members, where it rewards the learner.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
 
-from prefrl.rewards.networks import CNNs, MLPs
+from prefrl.rewards.networks import CNNs, Dropout, MLPs
 from prefrl.words.errors import UserError
 from prefrl.words.spaces import channels_first, describe, encode, encoded_size, is_image, space_of
 
@@ -175,6 +176,24 @@ class RewardEnsemble(nn.Module):
         self.output_mean.copy_(rewards.mean(1) if centre else torch.zeros_like(self.output_mean))
         self.output_std.copy_(_deviation(rewards))
         self.average_std.copy_(_deviation(self._average(rewards)))
+
+    def state(self) -> dict[str, Any]:
+        """Weights, normalisation, the running statistics that it goes on from, and the generators of dropout."""
+        seen = self._experience
+        return {
+            "weights": dict(self.state_dict()),
+            "experience": {"mean": seen.mean, "var": seen.var, "count": seen.count},
+            "dropout": [layer.generator.get_state() for layer in self.modules() if isinstance(layer, Dropout)],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.load_state_dict(state["weights"])
+        seen = state["experience"]
+        self._experience.mean, self._experience.var, self._experience.count = seen["mean"], seen["var"], seen["count"]
+        layers = (layer for layer in self.modules() if isinstance(layer, Dropout))
+        for layer, drawn in zip(layers, state["dropout"], strict=True):
+            layer.generator.set_state(drawn)
 
     def save(self, path: Path, **about: str) -> None:
         """Write weights and normalisation as safetensors; what it is, and `about`, go into the file as JSON."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,23 @@ class Watch:
             "episode_rank_correlation": rank_correlation(paid, true_returns),
             **agreement(self.r_hat, fresh, self.noise_floor)[0],
         }
+
+    def state(self) -> dict[str, Any]:
+        """The behaviour that later behaviour is compared with, the true returns so far, and the generator."""
+        return {
+            "first": self.first,
+            "best": self._best,
+            "lately": list(self._lately),
+            "true_returns": self._true_returns,
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.first, self._best = tuple(state["first"]), tuple(state["best"])
+        self._lately.extend(tuple(steps) for steps in state["lately"])
+        self._true_returns = list(state["true_returns"])
+        self.rng.bit_generator.state = state["rng"]
 
     def _approval(self, true_return: float, newest: Steps) -> float:
         """The learned gain of the newest phases over the best, by r-hat as it is: its scale changes."""

@@ -7,13 +7,14 @@ import math
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, overload
 
 import gymnasium as gym
 import torch
 
 from prefrl.experience.clips import how_shown
-from prefrl.experience.environments import find_spec, make_env
+from prefrl.experience.environments import find_spec
+from prefrl.experience.task import Task
 from prefrl.policies.on_policy import check_settings, learner_class
 from prefrl.queries.exchange import inherit
 from prefrl.queries.labelers import LABELERS, find_factory
@@ -21,22 +22,34 @@ from prefrl.queries.oracle import parse_teacher
 from prefrl.queries.store import Store, check_url
 from prefrl.queries.strategies import find_strategy
 from prefrl.rewards.reward_model import RewardEnsemble
+from prefrl.runs.checkpoint import has_any
+from prefrl.runs.runlog import is_finished
 from prefrl.settings import presets
 from prefrl.settings.config import BaselineConfig, TrainConfig, folder_name, slug
+from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.settings.values import as_toml, name_value
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, install
 from prefrl.words.lookup import lookup
 from prefrl.words.schedules import SCHEDULES, label_counts
 from prefrl.words.spaces import encoded_size, is_image, same_inputs
 
-C = TypeVar("C", bound=BaselineConfig)
 MOST_PICTURES = 20_000  # kept for people, some 5 kB each
+LONG_EPISODE = 1_000  # steps, where an environment sets no limit
+LONG_GAME = 2_500  # agent steps of a long game of Pong; an Atari game's own limit is ten times that, and seldom met
 MOST_SEED = 2**31 - 1  # EnvPool's; numpy's own generator, which stable-baselines3 seeds, would take twice as much
 FOR_PEOPLE = ("patience", "keep_up", "slowdown", "oracle_after")
 
 
-def resolve(config: C) -> C:
+@overload
+def resolve(config: TrainConfig, resume: bool = False) -> ResolvedTrain: ...
+@overload
+def resolve(config: BaselineConfig, resume: bool = False) -> Resolved: ...
+def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     """The configuration with no field left open, or one sentence about the first thing wrong with it.
+
+    Args:
+        config: what was asked for.
+        resume: the run has begun; its folder and its questions are there.
 
     Raises:
         UserError: anything that the run could not do as asked.
@@ -56,7 +69,7 @@ def resolve(config: C) -> C:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda was asked for and torch sees no CUDA device: use auto or cpu.")
     if config.wandb and not _is_installed("wandb"):
-        raise UserError('logging to Weights & Biases needs its package: pip install "prefrl[wandb]".')
+        raise UserError(f"logging to Weights & Biases needs its package: {install('wandb')}.")
     fastest = "cuda" if env.is_image and torch.cuda.is_available() else "cpu"
     open_fields = {field.name for field in fields(config) if getattr(config, field.name) is None}
     by_family = {name: value for name, value in vars(preset).items() if name in open_fields}
@@ -67,25 +80,31 @@ def resolve(config: C) -> C:
         "n_envs": n_envs,
         "env_kwargs": env.kwargs,
         "set": tuple(f"{name}={as_toml(value)}" for name, value in settings.items()),
+        "settings": settings,
         "explore_steps": _explore_steps(config, n_envs, segment_steps),
         "clip_reward": env.clip_reward if config.clip_reward is None else config.clip_reward,
         "device": fastest if config.device == "auto" else config.device,
         "out": Path(config.out or _folder(config)),
     }
+    known["ten_episodes"] = _ten_episodes(env, n_envs)
+    known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
+    known["keep_steps"] = config.reward_window
     if isinstance(config, TrainConfig):
         known["segment_steps"] = segment_steps
         known["reward_from"] = _reward_from(config, env)
-        _check_names(config)
+        _check_names(config, resume)
         _check_idle(config)
-        keep_steps = known["keep_steps"] if config.keep_steps is None else config.keep_steps
+        known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
         _check_labels(config, segment_steps, env.horizon, room, n_envs)
         with Store(":memory:") as empty:
             inherit(empty, config.labels_from, config.env, segment_steps)
         if config.labeler == "human":
             known |= _for_people(config, env, keep_steps)
-    _check_folder(known["out"])
-    return replace(config, **known)
+    if not resume:
+        _check_folder(known["out"])
+    kind = ResolvedTrain if isinstance(config, TrainConfig) else Resolved
+    return kind(**{field.name: getattr(config, field.name) for field in fields(config)} | known)
 
 
 @dataclass(frozen=True)
@@ -122,7 +141,7 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
     if kwargs is None:
         is_gymnasium_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
         kwargs = presets.ENV_KWARGS.get(spec.name, ()) if is_gymnasium_mujoco else ()
-    env = make_env(config.env, name_value(kwargs, "environment argument"), config.fixed_horizon)
+    env = Task.of(replace(config, env_kwargs=kwargs)).make()
     encoded_size(env.observation_space)
     image = is_image(env.observation_space)
     preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image)]
@@ -142,14 +161,25 @@ def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> 
     Raises:
         UserError: this environment, or this backend, has nothing to show to people.
     """
-    shown = how_shown(config.env, name_value(env.kwargs, "environment argument"))
+    shown = how_shown(Task.of(replace(config, env_kwargs=env.kwargs)))
     if shown == "frames":  # they are there, whatever steps the environment
         return {}
     if config.backend == "envpool":
         raise UserError(
             "backend envpool keeps nothing that a clip can be drawn from: use auto or gymnasium for people."
         )
-    return {"backend": "gymnasium"} | ({} if shown == "joints" else {"keep_steps": min(keep_steps, MOST_PICTURES)})
+    return {"backend": "gymnasium", "is_drawn": True} | (
+        {} if shown == "joints" else {"keep_steps": min(keep_steps, MOST_PICTURES)}
+    )
+
+
+def _ten_episodes(env: EnvironmentFacts, n_envs: int) -> int:
+    """Steps in which ten of the longest episodes pass in every environment: the least from checkpoint to checkpoint.
+
+    Environments are made anew at each, which cuts the episodes that run. Too often, and none would ever end.
+    """
+    longest = min(env.horizon or LONG_GAME, LONG_GAME) if env.is_image else env.horizon or LONG_EPISODE
+    return 10 * longest * n_envs
 
 
 def _explore_steps(config: BaselineConfig, n_envs: int, segment_steps: int) -> int:
@@ -171,7 +201,7 @@ def _explore_steps(config: BaselineConfig, n_envs: int, segment_steps: int) -> i
     return steps
 
 
-def _check_names(config: TrainConfig) -> None:
+def _check_names(config: TrainConfig, resume: bool) -> None:
     find_strategy(config.strategy)
     find_factory(config.labeler)
     schedule = lookup("schedule", config.schedule, SCHEDULES)
@@ -179,7 +209,7 @@ def _check_names(config: TrainConfig) -> None:
     if config.store is not None:
         check_url(config.store)
         with Store(config.store) as store:
-            if asked := store.counts().asked:
+            if not resume and (asked := store.counts().asked):
                 raise UserError(
                     f"the store {config.store!r} holds {asked} questions of another run: give an empty database, or "
                     f"start from its answers with --labels-from."
@@ -284,6 +314,10 @@ def _check_numbers(config: BaselineConfig) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise UserError(f"{name}={value} must be more than zero.")
+    if config.checkpoint_every is not None and config.checkpoint_every < 0:
+        raise UserError(
+            f"checkpoint_every={config.checkpoint_every} is a number of steps: it must be 0 (none) or more."
+        )
     if not 0 <= config.seed <= MOST_SEED:
         raise UserError(f"seed={config.seed} must be zero or more, and {MOST_SEED} at most.")
 
@@ -304,6 +338,11 @@ def _folder(config: BaselineConfig) -> Path:
 
 
 def _check_folder(folder: Path) -> None:
+    if has_any(folder) and not is_finished(folder):
+        raise UserError(
+            f"the run in {str(folder)!r} was stopped before its end: `prefrl train --resume {folder}` goes on with it; "
+            f"for another run choose another --out."
+        )
     if folder.exists():
         raise UserError(f"the run folder {str(folder)!r} exists already: choose another with --out, or remove it.")
     parent = next(p for p in [*folder.absolute().parents] if p.exists())

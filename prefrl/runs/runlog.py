@@ -66,31 +66,32 @@ class RunLog:
 
     Args:
         config: resolved; `config.out` is created.
+        resume_at: go on in the folder that is there, as it was after so many steps; None begins.
 
     Raises:
         UserError: the folder cannot be made.
     """
 
-    def __init__(self, config: BaselineConfig) -> None:
+    def __init__(self, config: BaselineConfig, resume_at: int | None = None) -> None:
         assert config.out is not None
         self.folder = config.out
         try:
-            self.folder.mkdir(parents=True)
+            self.folder.mkdir(parents=True, exist_ok=resume_at is not None)
             with (self.folder / "config.toml").open("wb") as file:
                 tomli_w.dump(to_toml(config), file)
-            (self.folder / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n")
+            (self.folder / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot write the run folder {str(self.folder)!r}: {error.strerror}.") from error
         self._store = getattr(config, "store", None) or self.folder / "labels.sqlite"
-        self._has_rows = False
+        self._has_rows = resume_at is not None
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._began = time.perf_counter()
-        self._metrics, self._timing = _Table(self.folder / "metrics.csv"), _Table(self.folder / "timing.csv")
+        self._metrics, self._timing = (_Table(self.folder / f"{name}.csv", resume_at) for name in ("metrics", "timing"))
         self._tensorboard: Any = None
         if config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"))
+            self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=resume_at)
         self._wandb: Any = None
         if config.wandb:
             import wandb
@@ -134,7 +135,9 @@ class RunLog:
     def finish(self) -> None:
         """Say that the run has come to its end."""
         seconds = round(time.perf_counter() - self._began, 3)
-        (self.folder / "result.json").write_text(json.dumps({"finished": True, "seconds": seconds}) + "\n")
+        (self.folder / "result.json").write_text(
+            json.dumps({"finished": True, "seconds": seconds}) + "\n", encoding="utf-8"
+        )
 
     def write(self, step: int, row: Mapping[str, float | int]) -> None:
         """Add a phase's row to every log; a measure that could not be taken, NaN, is an empty cell."""
@@ -156,21 +159,49 @@ def is_finished(folder: Path) -> bool:
 
 
 class _Table:
-    """A CSV file whose columns are those of its first row; each row is on disk when written."""
+    """A CSV file whose columns are those of its first row; each row is on disk when written.
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", newline="")
+    A measure that comes later has no column here. The first row with it says so, once, and the other logs have it.
+    """
+
+    def __init__(self, path: Path, resume_at: int | None = None) -> None:
+        kept = [] if resume_at is None or not path.exists() else _rows_until(path, resume_at)
+        new = path.with_suffix(".new")
+        with new.open("w", newline="", encoding="utf-8") as file:
+            file.writelines(kept)
+        new.replace(path)
+        self._file = path.open("a", newline="", encoding="utf-8")
         self._writer: csv.DictWriter[str] | None = None
+        if kept:
+            self._writer = csv.DictWriter(self._file, next(csv.reader(kept)), restval="", extrasaction="ignore")
+        self._late: set[str] = set()
 
     def write(self, row: Mapping[str, float | int]) -> None:
         if self._writer is None:
-            self._writer = csv.DictWriter(self._file, list(row), restval="")
+            self._writer = csv.DictWriter(self._file, list(row), restval="", extrasaction="ignore")
             self._writer.writeheader()
+        if late := sorted(row.keys() - set(self._writer.fieldnames) - self._late):
+            self._late.update(late)
+            print(
+                f"{self._file.name} has no column for {', '.join(late)}, first measured after its first row: "
+                f"TensorBoard and Weights & Biases have what comes late.",
+                file=sys.stderr,
+            )
         self._writer.writerow({name: _cell(value) for name, value in row.items()})
         self._file.flush()
 
     def close(self) -> None:
         self._file.close()
+
+
+def _rows_until(path: Path, step: int) -> list[str]:
+    """The lines of a table that a run had written by so many steps, its head first; none where there is no such row."""
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *rows = file.readlines() or [""]
+    kept = [
+        row for row in rows if row.endswith("\n") and row.split(",")[0].isdigit() and int(row.split(",")[0]) <= step
+    ]
+    return [head, *kept] if kept else []
 
 
 def _cell(value: float | int) -> str:
@@ -186,7 +217,7 @@ def read_table(path: Path) -> dict[str, list[float]]:
         UserError: there is no such file, or it has no rows.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise UserError(f"cannot read {str(path)!r}: {error.strerror}; give the folder of a run.") from error
@@ -202,16 +233,18 @@ class Progress:
         title: what runs.
         steps: environment steps in all.
         quiet: show nothing.
+        begun_at: steps taken before, in a run that goes on.
     """
 
-    def __init__(self, title: str, steps: int, quiet: bool = False) -> None:
+    def __init__(self, title: str, steps: int, quiet: bool = False, begun_at: int = 0) -> None:
         import rich.progress
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         console = Console(file=sys.stderr, quiet=quiet)
+        self.quiet, self._begun_at = quiet, begun_at
         self._live, self._alarm = console.is_terminal, False
-        self._title, self._steps, self._began, self._said, self._quiet = title, steps, time.perf_counter(), 0.0, quiet
+        self._title, self._steps, self._began, self._said = title, steps, time.perf_counter(), 0.0
         self._bar = rich.progress.Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=12),
@@ -246,16 +279,16 @@ class Progress:
         said = f"{labels} labels, " if labels else ""
         if asked > labels:
             said = f"{labels} labels of {asked} asked ({labels / scheduled:.0%} of the schedule), "
-        note = f"{step / seconds:,.0f} steps/s, {said}true return {true_return:.4g}"
+        note = f"{(step - self._begun_at) / seconds:,.0f} steps/s, {said}true return {true_return:.4g}"
         self._bar.update(self._task, completed=step, note=note)
         share = step / self._steps
-        if alarm and not self._alarm and not self._quiet:
+        if alarm and not self._alarm and not self.quiet:
             self._bar.console.print(
                 f"{self._title}: after {step:,} steps the true return has fallen, and the learned reward finds "
                 "that no worse: the policy may be exploiting the reward model (column alarm of metrics.csv).",
                 soft_wrap=True,
             )
         self._alarm = alarm
-        if not self._live and not self._quiet and (share >= self._said + 0.1 or share == 1):
+        if not self._live and not self.quiet and (share >= self._said + 0.1 or share == 1):
             self._said = share
             print(f"{self._title}: {step:,} of {self._steps:,} steps, {note}, {seconds:.0f} s", file=sys.stderr)

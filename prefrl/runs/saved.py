@@ -10,15 +10,14 @@ from typing import Any
 
 import gymnasium as gym
 
-from prefrl.experience.clips import FILMS, Artist, film, policy_frames
-from prefrl.experience.environments import make_env
+from prefrl.experience.clips import FILMS, Artist, film, find_display, policy_frames
+from prefrl.experience.task import Task
 from prefrl.policies.on_policy import Policy
 from prefrl.queries.exchange import store_of
 from prefrl.queries.store import Store
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.runlog import read_table
 from prefrl.settings.config import BaselineConfig, VideoConfig, read_run
-from prefrl.settings.values import name_value
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Preference
 
@@ -34,6 +33,11 @@ class SavedRun:
 
     folder: Path
     config: BaselineConfig
+
+    @property
+    def task(self) -> Task:
+        """The environment as the run had it."""
+        return Task.of(self.config)
 
     @cached_property
     def metrics(self) -> dict[str, list[float]]:
@@ -69,8 +73,7 @@ class SavedRun:
 
     def make_env(self, **render: Any) -> gym.Env[Any, Any]:
         """One environment as the run had it, with its own reward."""
-        env_kwargs = name_value(self.config.env_kwargs or (), "environment argument")
-        return make_env(self.config.env, env_kwargs, self.config.fixed_horizon, **render)
+        return self.task.make(**render)
 
 
 def film_policy(config: VideoConfig) -> Path:
@@ -79,14 +82,14 @@ def film_policy(config: VideoConfig) -> Path:
     Raises:
         UserError: no such run or policy, nothing to draw with, or a place that cannot be written to.
     """
+    find_display()
     run = load_run(config.run)
     out = config.out or config.run / "policy.mp4"
     if out.suffix not in FILMS:
         raise UserError(f"a film ends in {', '.join(FILMS)}, and {str(out)!r} does not: choose one of them.")
     if not 0 < config.seconds <= 600:
         raise UserError(f"seconds={config.seconds} must be more than zero, and 600 at most.")
-    env_kwargs = name_value(run.config.env_kwargs or (), "environment argument")
-    with closing(Artist(run.config.env, env_kwargs, config.camera)) as artist:
+    with closing(Artist(run.task, config.camera)) as artist:
         made = film(*policy_frames(run.policy.act, artist, config.seconds, config.seed), out.suffix)
     try:
         out.write_bytes(made)

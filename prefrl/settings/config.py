@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -55,6 +55,9 @@ class BaselineConfig:
     """What tables and figures call runs that differ in their seed alone. Default: "true reward", or "700 labels"."""
     out: Path | None = None
     """Folder of the run; must not exist. Default: runs/ENV/ARM-seedN."""
+    checkpoint_every: int | None = None
+    """Steps between two checkpoints, at least, from which a stopped run goes on; 0 keeps none. Environments are made
+    anew at each. Default: ten of the longest episodes in every environment."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.csv."""
     wandb: str | None = None
@@ -183,6 +186,8 @@ class LabelsConfig:
     """export: the new folder, or the Minari dataset's id; import and merge: the store, new or old."""
     format: Literal["parquet", "jsonl", "minari"] = "parquet"
     """What export writes; minari holds the segments alone."""
+    env_kwargs: tuple[str, ...] | None = None
+    """minari: arguments of the environment, as name=value, of a store without a run. Default: as the run had them."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,11 @@ def slug(name: str) -> str:
 
 def to_toml(config: BaselineConfig) -> dict[str, Any]:
     """The configuration as TOML values; fields that are None, which TOML cannot say, are left out."""
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+    kind = (
+        TrainConfig if isinstance(config, TrainConfig) else BaselineConfig
+    )  # what was resolved is said by the same keys
+    values = {field.name: getattr(config, field.name) for field in fields(kind)}
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items() if v is not None}
 
 
@@ -235,7 +244,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     from prefrl.words.errors import UserError
 
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the configuration {str(path)!r}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +12,24 @@ from prefrl.words.errors import UserError
 
 def as_toml(value: Any) -> str:
     """A setting's value as `name_value` reads it: TOML, and words as they are."""
+    if isinstance(value, str) and name_value((f"x={value}",), "setting")["x"] == value:
+        return value
+    return _within(value)
+
+
+def _within(value: Any) -> str:
+    """A value as TOML has it in a list or a table, where a word needs its quotes."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name} = {as_toml(item)}" for name, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(name)} = {_within(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_within, value)) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 WORDS = {"True": "true", "False": "false"}  # as Python writes them: a text "False" would be taken for true

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -22,9 +23,10 @@ from rich.text import Text
 
 from prefrl.baseline import run_baseline
 from prefrl.run import train
+from prefrl.runs.checkpoint import has_any
 from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import is_finished, read_table
-from prefrl.settings.config import BaselineConfig, TrainConfig, arm_name, from_toml
+from prefrl.settings.config import BaselineConfig, TrainConfig, arm_name, from_toml, read_run
 from prefrl.words.errors import UserError
 
 NOT_COMPARED = ("out", "device", "backend", "tensorboard", "wandb")  # fields that leave a run what it is
@@ -58,16 +60,29 @@ def is_done(run: BaselineConfig) -> bool:
     assert run.out is not None
     if not is_finished(run.out):
         return False
-    recorded = from_toml(type(run), run.out / "config.toml")
-    asked = resolve(_elsewhere(run))
-    for name in (field.name for field in fields(asked)):
-        value = getattr(asked, name)
-        if name not in NOT_COMPARED and getattr(recorded, name) != value:
-            raise UserError(
-                f"{str(run.out)!r} holds a run with {name}={getattr(recorded, name)!r}, and {value!r} is asked for: "
-                f"choose another --out."
-            )
+    for name, (recorded, asked) in _otherwise(run).items():
+        raise UserError(
+            f"{str(run.out)!r} holds a run with {name}={recorded!r}, and {asked!r} is asked for: choose another --out."
+        )
     return True
+
+
+def can_go_on(run: BaselineConfig) -> bool:
+    """Whether the run's folder holds this very run, stopped after a checkpoint."""
+    assert run.out is not None
+    try:
+        return has_any(run.out) and not is_finished(run.out) and not _otherwise(run)
+    except UserError:  # what is there cannot be read
+        return False
+
+
+def _otherwise(run: BaselineConfig) -> dict[str, tuple[Any, Any]]:
+    """Settings in which the run in the folder is another one: what it has, and what is asked for."""
+    assert run.out is not None
+    recorded, asked = from_toml(type(run), run.out / "config.toml"), resolve(_elsewhere(run))
+    names = (field.name for field in fields(type(run)) if field.name not in NOT_COMPARED)
+    both = {name: (getattr(recorded, name), getattr(asked, name)) for name in names}
+    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
 def _elsewhere(run: BaselineConfig) -> BaselineConfig:
@@ -77,9 +92,9 @@ def _elsewhere(run: BaselineConfig) -> BaselineConfig:
 
 
 def set_aside(run: BaselineConfig) -> None:
-    """Move what a stopped run left out of the way; nothing recorded is deleted."""
+    """Move what a stopped run left out of the way, unless it can go on; nothing recorded is deleted."""
     assert run.out is not None
-    if run.out.exists():
+    if run.out.exists() and not can_go_on(run):
         count = 1
         while (aside := run.out.with_name(f"{run.out.name}.stopped{count}")).exists():
             count += 1
@@ -92,8 +107,31 @@ def is_set_aside(folder: Path) -> bool:
 
 
 def run_one(run: BaselineConfig) -> Path:
-    """Train, or run the baseline, without showing progress."""
-    return train(run, quiet=True) if isinstance(run, TrainConfig) else run_baseline(run, quiet=True)
+    """Train, or run the baseline, without showing progress; go on where it was stopped."""
+    return _run(run, quiet=True, resume=can_go_on(run))
+
+
+def resume(folder: Path, quiet: bool = False) -> Path:
+    """Go on with the run in this folder from its newest checkpoint.
+
+    Args:
+        folder: of a run that was stopped.
+        quiet: show no progress.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: there is no run, it has finished, or it left no checkpoint.
+    """
+    config = read_run(folder)
+    if is_finished(folder):
+        raise UserError(f"the run in {str(folder)!r} has finished: there is nothing to go on with.")
+    return _run(replace(config, out=folder), quiet, resume=True)
+
+
+def _run(run: BaselineConfig, quiet: bool, resume: bool) -> Path:
+    return train(run, quiet, resume) if isinstance(run, TrainConfig) else run_baseline(run, quiet, resume)
 
 
 class Board:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from prefrl.experience.guard import Guard
 from prefrl.experience.recorder import Recorder, mean_true_return
-from prefrl.experience.vector import make_vec_env
 from prefrl.rewards.watch import agreement
 from prefrl.runs.saved import SavedRun
 from prefrl.settings.config import TrainConfig
-from prefrl.settings.values import name_value
 from prefrl.words.errors import UserError
 from prefrl.words.measures import (
     Probe,
@@ -43,8 +42,11 @@ def policy_return(
         env: a single environment with its own reward.
         episodes: how many.
         seed: of the first reset.
+
+    Raises:
+        UserError: the environment failed, or paid what is no finite number.
     """
-    returns = np.zeros(episodes)
+    env, returns = Guard(env), np.zeros(episodes)
     for episode in range(episodes):
         observation, _ = env.reset(seed=seed if episode == 0 else None)
         done = False
@@ -98,10 +100,7 @@ def evaluate_run(
     r_hat, policy, config = run.r_hat, run.policy, run.config
     assert isinstance(config, TrainConfig) and config.segment_steps
     rng = np.random.default_rng(seed)
-    env_kwargs = name_value(config.env_kwargs or (), "environment argument")
-    recorder = Recorder(
-        make_vec_env(config.env, 1, seed, "gymnasium", env_kwargs, config.fixed_horizon), config.env, seed, steps
-    )
+    recorder = Recorder(replace(run.task, backend="gymnasium").make_vec(1, seed), config.env, seed, steps)
     observations: Any = recorder.reset()
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # the policy draws its actions from torch's own generator
@@ -114,8 +113,9 @@ def evaluate_run(
     episodes = recorder.pop_episodes()
     recorder.close()
     lost = steps - len(true)  # of the first episode: a ring of frames keeps a few less
-    ends = np.cumsum([episode.steps for episode in episodes], dtype=np.int64) - lost
-    learned_returns = np.array([part.sum() for part in np.split(learned, ends)[:-1]])
+    ends = np.array([episode.step for episode in episodes], np.int64) - lost
+    began = [max(0, end - episode.steps) for end, episode in zip(ends.tolist(), episodes, strict=True)]
+    learned_returns = np.array([learned[begin:end].sum() for begin, end in zip(began, ends.tolist(), strict=True)])
     true_returns = np.array([episode.true_return for episode in episodes])
     measures |= {
         "step_correlation": correlation(learned, true),

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefrl.experience.clips import find_display
 from prefrl.runs.saved import SavedRun, load_run
 from prefrl.settings.config import TrainConfig, arm_name, to_toml
-from prefrl.settings.values import name_value
 from prefrl.studies.compare import Outcome, find_runs, panels, read_outcomes, results
 from prefrl.studies.evaluate import Evaluation, evaluate_run
 from prefrl.studies.plots import AXIS, GRID, INK, MUTED, PALETTE, curves_figure
@@ -99,6 +99,7 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
         raise UserError(f"a report is an .html file in a folder that is there: got {str(out)!r}.")
     if clips < 0:
         raise UserError(f"clips={clips} must not be negative: 0 shows none.")
+    find_display()  # before an environment is made: what draws may be chosen once
     runs = [load_run(folder) for folder in find_runs(folders)]
     outcomes = read_outcomes([run.folder for run in runs])
     figure = curves_figure(panels(outcomes))
@@ -108,7 +109,7 @@ def write_page(folders: Sequence[Path], out: Path, clips: int = 12, steps: int =
             print(f"{place} of {len(runs)}: {run.folder}", file=sys.stderr)
         shown.append(_run(run, outcome, clips, steps))
     environment = Environment(
-        loader=PackageLoader("prefrl", "."),
+        loader=PackageLoader("prefrl.studies", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -229,12 +230,12 @@ def _clip_maker(run: SavedRun) -> Callable[[Segment], str]:
         clips: Any = import_module("prefrl.experience.clips")
     except ImportError:  # lines of reward alone
         return lambda segment: ""
-    artist = clips.Artist(run.config.env, name_value(run.config.env_kwargs or (), "environment argument"))
+    artist = clips.Artist(run.task)
 
     def draw(segment: Segment) -> str:
         with suppress(UserError):
             frames = artist.frames(segment)[:, ::2, ::2]
-            data = clips.film(frames, clips.frame_rate(run.config.env, len(segment)), ".webp")
+            data = clips.film(frames, clips.frame_rate(run.task, len(segment)), ".webp")
             return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
         return ""
 

@@ -20,7 +20,7 @@ from prefrl.settings.config import BaselineConfig
 from prefrl.studies.batch import Board, run_one, set_aside, unfinished
 from prefrl.studies.compare import describe
 from prefrl.studies.grid import Job
-from prefrl.words.errors import UserError
+from prefrl.words.errors import UserError, install
 
 TRIES = 3  # times that a run begins again after its machine or its process was lost
 PATIENCE_S = 20.0  # for runs that are stopped to save what they have; Ray stops one between calls, never inside one
@@ -119,7 +119,7 @@ def _connected(address: str | None) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UserError('a sweep runs on Ray, which is not installed: pip install "prefrl[sweep]".') from error
+        raise UserError(f"a sweep runs on Ray, which is not installed: {install('sweep')}.") from error
     silent: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None

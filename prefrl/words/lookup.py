@@ -14,8 +14,9 @@ T = TypeVar("T")
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A question, "Did you mean 'x'?", when something known resembles what was given, else an empty string."""
-    close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    by_small_letters = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(given.lower(), list(by_small_letters), n=1, cutoff=0.5)
+    return f" Did you mean {by_small_letters[close[0]]!r}?" if close else ""
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:

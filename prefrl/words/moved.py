@@ -26,7 +26,7 @@ MOVED |= {
     "prefrl.labelers.oracle": "prefrl.queries.oracle",
     "prefrl.labelers.human": "prefrl.queries.human",
     "prefrl.learners": "prefrl.policies.on_policy",
-    "prefrl.reward_env": "prefrl.policies.paid",
+    "prefrl.reward_env": "prefrl.rewards.paid",
 }
 
 

@@ -28,6 +28,7 @@ from prefrl.experience.clips import (
     watcher,
 )
 from prefrl.experience.recorder import Recorder
+from prefrl.experience.task import Task
 from prefrl.experience.vector import make_vec_env
 from prefrl.runs.saved import film_policy
 from prefrl.settings.config import VideoConfig
@@ -61,10 +62,10 @@ def _environments():
 
 
 def test_what_is_kept_depends_on_the_environment():
-    assert how_shown("HalfCheetah-v5", {}) == "joints"
-    assert how_shown("prefrl/HopperBackflip-v0", {}) == "joints"
-    assert how_shown("prefrl/Pong-v0", {}) == "frames"
-    assert how_shown("CartPole-v1", {}) == "pictures"
+    assert how_shown(Task("HalfCheetah-v5")) == "joints"
+    assert how_shown(Task("prefrl/HopperBackflip-v0")) == "joints"
+    assert how_shown(Task("prefrl/Pong-v0")) == "frames"
+    assert how_shown(Task("CartPole-v1")) == "pictures"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_what_is_kept_depends_on_the_environment():
 )
 def test_what_cannot_be_drawn_is_one_sentence(env_id, says):
     with pytest.raises(UserError) as caught:
-        how_shown(env_id, {})
+        how_shown(Task(env_id))
     assert says in sentence(caught.value)
     assert "--labeler oracle" in str(caught.value)
 
@@ -93,7 +94,7 @@ def test_joints_are_those_in_which_each_observation_was_made():
 
 def test_a_film_of_joints_is_what_the_simulation_would_have_shown():
     (query,) = make_queries("HalfCheetah-v5", 1, 4)
-    with closing(Artist("HalfCheetah-v5")) as artist:
+    with closing(Artist(Task("HalfCheetah-v5"))) as artist:
         frames = artist.frames(query.left)
         env = artist.stage()
         assert frames.shape == (4, HEIGHT, WIDTH, 3)
@@ -107,18 +108,21 @@ def test_segments_that_an_oracle_was_asked_about_are_drawn_from_what_they_show()
     bare = prefrl.Segment(
         query.left.observations, query.left.actions, query.left.rewards, *[query.left.env_id, 0, 0, 0, 0, 0]
     )
-    with closing(Artist("prefrl/HalfCheetah-v0")) as artist:
+    with closing(Artist(Task("prefrl/HalfCheetah-v0"))) as artist:
         drawn = artist.frames(query.left).astype(float)
         again = artist.frames(bare).astype(float)
     assert drawn.shape == again.shape
-    with closing(Artist("HalfCheetah-v5")) as artist, pytest.raises(UserError, match="train with --labeler human"):
+    with (
+        closing(Artist(Task("HalfCheetah-v5"))) as artist,
+        pytest.raises(UserError, match="train with --labeler human"),
+    ):
         artist.frames(bare)
 
 
 def test_pictures_come_back_as_they_were_taken():
     (query,) = make_queries("CartPole-v1", 1, 3)
     assert query.left.scene.dtype.kind == "S"
-    frames = Artist("CartPole-v1").frames(query.left)
+    frames = Artist(Task("CartPole-v1")).frames(query.left)
     assert frames.shape[0] == 3
     assert frames.shape[1] <= HEIGHT
     env = gym.make("CartPole-v1", render_mode="rgb_array")
@@ -153,19 +157,20 @@ def test_films_play_at_their_rate(suffix):
 
 
 def test_a_clip_lasts_as_long_as_the_papers():
-    assert frame_rate("HalfCheetah-v5", 30) == 20
-    assert frame_rate("prefrl/Hopper-v0", 60) == 40
-    assert frame_rate("prefrl/Pong-v0", 25) == 15
+    assert frame_rate(Task("HalfCheetah-v5"), 30) == 20
+    assert frame_rate(Task("prefrl/Hopper-v0"), 60) == 40
+    assert frame_rate(Task("prefrl/Pong-v0"), 25) == 15
 
 
 def test_no_display_library_is_one_sentence(tmp_path: Path):
     code = """
 import ctypes.util
 from prefrl.experience.clips import Artist
+from prefrl.experience.task import Task
 from prefrl.words.errors import UserError
 ctypes.util.find_library = lambda name: None
 try:
-    Artist("HalfCheetah-v5").check()
+    Artist(Task("HalfCheetah-v5")).check()
 except UserError as error:
     print(error)
 """
@@ -181,8 +186,9 @@ def test_a_run_that_takes_pictures_can_be_ended_by_kill():
     code = """
 import os, signal
 from prefrl.experience.clips import how_shown, watcher
+from prefrl.experience.task import Task
 from prefrl.experience.vector import make_vec_env
-how_shown("CartPole-v1", {})
+how_shown(Task("CartPole-v1"))
 venv = make_vec_env("CartPole-v1", 1, 0, "gymnasium", render_mode="rgb_array")
 venv.reset()
 watcher(venv)()
@@ -195,12 +201,12 @@ watcher(venv)()
 
 
 def test_a_camera_that_is_not_there_is_one_sentence():
-    with closing(Artist("HalfCheetah-v5", camera="no such camera")) as artist, pytest.raises(UserError) as caught:
+    with closing(Artist(Task("HalfCheetah-v5"), camera="no such camera")) as artist, pytest.raises(UserError) as caught:
         artist.check()
     assert "track" in sentence(caught.value)
-    with closing(Artist("HalfCheetah-v5", camera="7")) as artist, pytest.raises(UserError, match="cameras are"):
+    with closing(Artist(Task("HalfCheetah-v5"), camera="7")) as artist, pytest.raises(UserError, match="cameras are"):
         artist.check()
-    with closing(Artist("CartPole-v1", camera="track")) as artist, pytest.raises(UserError, match="no cameras"):
+    with closing(Artist(Task("CartPole-v1"), camera="track")) as artist, pytest.raises(UserError, match="no cameras"):
         artist.check()
 
 

@@ -1,4 +1,7 @@
 import sys
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -9,10 +12,11 @@ from helpers import CounterEnv, sentence, vector_of
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from prefrl.experience.vector import GymnasiumVecEnv, first_limits, make_vec_env
+from prefrl.experience.recorder import Recorder
+from prefrl.experience.vector import CUT_SHORT, GymnasiumVecEnv, first_limits, make_vec_env
 from prefrl.words.errors import UserError
 
-pytest.importorskip("envpool", reason="the extra prefrl[fast] is not installed")
+pytest.importorskip("envpool", reason="the extra fast is not installed")
 
 TASKS: dict[str, dict[str, Any]] = {
     "HalfCheetah-v5": {},
@@ -133,7 +137,7 @@ def test_a_finished_episode_is_reset_within_the_step(env_id: str, backend: str) 
         assert dones.tolist() == [step >= first and (step - first) % 6 == 0 for first in (2, 4, 6)]
         for i, info in enumerate(infos):
             assert ("terminal_observation" in info) == dones[i]
-            assert ("cut_short" in info) == ((i, step) in ((0, 2), (1, 4)))
+            assert (CUT_SHORT in info) == ((i, step) in ((0, 2), (1, 4)))
             if dones[i]:
                 assert info["TimeLimit.truncated"] is True
                 last = info["terminal_observation"]
@@ -166,7 +170,7 @@ def test_environments_with_a_horizon_do_not_march_in_step(env_id: str, horizon: 
         for i in np.flatnonzero(dones):
             ends[i].append(step)
             assert infos[i]["TimeLimit.truncated"]
-            assert ("cut_short" in infos[i]) == (step < horizon)
+            assert (CUT_SHORT in infos[i]) == (step < horizon)
     quarter = horizon // 4
     assert ends == [[quarter * (i + 1), quarter * (i + 1) + horizon] for i in range(4)]
 
@@ -178,7 +182,7 @@ def test_only_a_first_episode_is_cut_short(backend: str) -> None:
     rng = np.random.default_rng(0)
     for _ in range(400):
         infos = env.step(random_actions(env, rng))[3]
-        assert not any("cut_short" in info for info in infos)
+        assert not any(CUT_SHORT in info for info in infos)
     env.close()
 
 
@@ -333,5 +337,123 @@ def test_envpool_missing_is_an_install_line_only_when_asked_for(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "envpool", None)
     with pytest.raises(UserError) as error:
         make_vec_env("Hopper-v5", 1, 0, "envpool")
-    assert "prefrl[fast]" in sentence(error.value)
+    assert '-e ".[fast]" in your checkout' in sentence(error.value)
     assert type(make_vec_env("Hopper-v5", 1, 0, "auto")).__name__ == "DummyVecEnv"
+
+
+class Doubled(gym.RewardWrapper):
+    """Pays twice as much."""
+
+    def reward(self, reward):
+        return 2 * reward
+
+
+def _fails(error: Exception):
+    def make(num_envs: int, **kwargs: object) -> None:
+        raise error
+
+    return make
+
+
+@pytest.fixture
+def registered():
+    """Registers environments for one test."""
+    before = dict(gym.registry)
+    yield gym.register
+    gym.registry.clear()
+    gym.registry.update(before)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TypeError("unexpected 'mode'"), ValueError("mode=1 is not known"), KeyError("mode"), gym.error.Error("no")],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_the_vector_class_refuses_is_stepped_alone(registered, error) -> None:
+    registered("prefrl-tests/Picky-v0", CounterEnv, vector_entry_point=_fails(error))
+    env = make_vec_env("prefrl-tests/Picky-v0", 2, 0, "auto", {"index": 3})
+    assert type(env).__name__ == "DummyVecEnv"
+    assert np.array(env.reset())[0, 0] == 3
+    with pytest.raises(UserError, match="use backend auto or gymnasium") as caught:
+        make_vec_env("prefrl-tests/Picky-v0", 2, 0, "envpool", {"index": 3})
+    assert "prefrl-tests/Picky-v0" in sentence(caught.value)
+
+
+def test_a_vector_class_that_shows_something_else_is_left_alone(registered) -> None:
+    space = gym.spaces.Box(-1, 1, (5,), np.float32)
+    registered("prefrl-tests/Other-v0", CounterEnv, vector_entry_point=partial(vector_of, space=space))
+    env = make_vec_env("prefrl-tests/Other-v0", 2, 0)
+    assert type(env).__name__ == "DummyVecEnv"
+    assert env.observation_space.shape == (3,)
+
+
+@pytest.mark.parametrize("env_id", ["Hopper-v5", "prefrl-tests/Vector-v0"])
+def test_wrappers_of_a_specification_are_not_forgotten(registered, env_id) -> None:
+    spec = gym.spec(env_id)
+    wrapper = gym.envs.registration.WrapperSpec("Doubled", f"{__name__}:Doubled", {})
+    bare = make_vec_env(env_id, 1, 0, "gymnasium")
+    gym.registry[env_id] = replace(spec, additional_wrappers=(wrapper,))
+    env = make_vec_env(env_id, 1, 0)
+    assert type(env).__name__ == "DummyVecEnv"
+    action = np.zeros((1, *env.action_space.shape), np.float32)
+    for each in (bare, env):
+        each.reset()
+        each.step(action)
+    np.testing.assert_allclose(env.step(action)[1], 2 * bare.step(action)[1])
+    with pytest.raises(UserError, match="use backend auto or gymnasium"):
+        make_vec_env(env_id, 1, 0, "envpool")
+
+
+def test_arguments_and_a_time_limit_of_a_specification_are_not_forgotten(registered) -> None:
+    spec = gym.spec("Hopper-v5")
+    gym.registry["Hopper-v5"] = replace(spec, kwargs={"healthy_reward": 0.0})
+    assert type(make_vec_env("Hopper-v5", 1, 0)).__name__ == "DummyVecEnv"
+    gym.registry["Hopper-v5"] = replace(spec, max_episode_steps=7)
+    env = make_vec_env("Hopper-v5", 1, 0, "auto", {"terminate_when_unhealthy": False})
+    assert type(env).__name__ == "EnvPoolVecEnv"
+    env.reset()
+    dones = [bool(env.step(np.zeros((1, 3), np.float32))[2][0]) for _ in range(14)]
+    assert np.flatnonzero(dones).tolist() == [6, 13]
+
+
+def test_a_value_that_envpool_does_not_take_is_left_to_gymnasiums_class() -> None:
+    half = {"forward_reward_weight": Fraction(1, 2)}
+    assert type(make_vec_env("Hopper-v5", 1, 0, "auto", half)).__name__ == "DummyVecEnv"
+    with pytest.raises(UserError, match="wrong type"):
+        make_vec_env("Hopper-v5", 1, 0, "envpool", half)
+
+
+class Rounds(gym.Env):
+    """Games of given lengths, one after another, in episodes that a time limit cuts; it may promise to say so."""
+
+    observation_space = gym.spaces.Box(0, 99, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, lengths=(3,), promises=True):
+        self.metadata = {"several_games": promises}
+        self.lengths = tuple(lengths)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.game, self.at = 0, 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.at += 1
+        over = self.at == self.lengths[self.game % len(self.lengths)]
+        info = {"game_over": over, "score": 10 * self.at}
+        if over:
+            self.game, self.at = self.game + 1, 0
+        return np.array([self.at], np.float32), 1.0, False, False, info
+
+
+@pytest.mark.parametrize("promises", [True, False])
+def test_a_games_length_is_its_own_whatever_was_broken_off_before(registered, promises) -> None:
+    registered("prefrl-tests/Rounds-v0", Rounds, max_episode_steps=8, kwargs={"promises": promises})
+    recorder = Recorder(make_vec_env("prefrl-tests/Rounds-v0", 1, 0), "Rounds", 0, 100)
+    recorder.reset()
+    for _ in range(24):
+        recorder.step(np.zeros(1, np.int64))
+    found = [(e.step, e.true_return, e.steps) for e in recorder.pop_episodes()]
+    games = [(3, 30.0, 3), (6, 30.0, 3), (11, 30.0, 3), (14, 30.0, 3), (19, 30.0, 3), (22, 30.0, 3)]
+    assert found == (games if promises else [(8, 8.0, 8), (16, 8.0, 8), (24, 8.0, 8)])

@@ -27,6 +27,7 @@ from postgres import Postgres, programs
 from schemathesis.checks import not_a_server_error
 
 from prefrl.cli import main
+from prefrl.experience.task import Task
 from prefrl.label_page import guard
 from prefrl.label_page import studio as studio_module
 from prefrl.label_page.app import FRESH_S, About, create_app
@@ -34,7 +35,7 @@ from prefrl.label_page.connections import Impatient
 from prefrl.label_page.guard import BURST, LOOPBACK, MOST_BODY, Names, Rates, read_cookies
 from prefrl.label_page.same_store import SameStore, identity_of
 from prefrl.label_page.serve import bind, serve
-from prefrl.label_page.studio import Studio, Task, new_pool
+from prefrl.label_page.studio import Studio, new_pool
 from prefrl.queries.store import Store
 from prefrl.settings.config import LabelConfig, TrainConfig, from_toml
 from prefrl.words.errors import UserError
@@ -67,7 +68,7 @@ class Page:
         self.queries = [make_game_query(number) for number in range(questions)]
         self.folder = make_run(folder, GAME, self.queries, url, **settings)
         self.store = SameStore(url or self.folder / "labels.sqlite")
-        self.studio = Studio(self.folder, self.store, Task(GAME, {}, None), self.pool)
+        self.studio = Studio(self.folder, self.store, Task(GAME), pool=self.pool)
         about = About("Pong", "Choose.", from_toml(TrainConfig, self.folder / "config.toml"), self.folder)
         self.app, self.guard = create_app(about, self.store, self.studio, LOOPBACK, token)
 
@@ -77,7 +78,7 @@ class Page:
 
 @pytest.fixture(autouse=True, scope="module")
 def _pool() -> Iterator[None]:
-    Page.pool = new_pool(Task(GAME, {}, None))
+    Page.pool = new_pool(Task(GAME))
     yield
     Page.pool.shutdown(cancel_futures=True)
 

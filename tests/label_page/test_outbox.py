@@ -17,12 +17,13 @@ from playwright.sync_api import BrowserContext, Page, sync_playwright
 from test_browser import CHROMIUM, FLAGS, until
 
 from prefrl.experience.clips import film
+from prefrl.experience.task import Task
 from prefrl.label_page.app import About, create_app
 from prefrl.label_page.connections import Impatient
 from prefrl.label_page.guard import LOOPBACK
 from prefrl.label_page.same_store import SameStore
 from prefrl.label_page.serve import bind
-from prefrl.label_page.studio import Studio, Task
+from prefrl.label_page.studio import Studio
 from prefrl.queries.store import Store
 from prefrl.settings.config import TrainConfig, from_toml
 from prefrl.words.preference import Query, Segment
@@ -60,7 +61,7 @@ class Server:
     def show(self, folder: Path) -> Iterator[None]:
         """The page, until left."""
         with SameStore(folder / "labels.sqlite") as store, bind("127.0.0.1", self.port) as bound:
-            studio = Studio(folder, store, Task(GAME, {}, None))
+            studio = Studio(folder, store, Task(GAME))
             about = About("Pong", "Choose.", from_toml(TrainConfig, folder / "config.toml"), folder)
             _, guard = create_app(about, store, studio, LOOPBACK, None)
             config = uvicorn.Config(guard, http=Impatient, log_level="critical", timeout_graceful_shutdown=1)

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -13,13 +13,19 @@ import torch
 from gymnasium import spaces
 from helpers import sentence
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
 from stable_baselines3 import PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import make_vec_env
 from prefrl.policies.on_policy import LEARNERS, Learner, Policy, check_settings, learner_class, plan
+from prefrl.run import train
 from prefrl.settings import presets
+from prefrl.settings.config import TrainConfig
+from prefrl.settings.values import as_toml, name_value
 from prefrl.words.errors import UserError
 from prefrl.words.spaces import SMALLEST_IMAGE
 
@@ -233,14 +239,211 @@ def test_images_as_small_as_the_reward_takes_suit_the_policy() -> None:
     learner.learn([4], start)
 
 
-def test_a_policy_of_another_shape_is_saved_whole(tmp_path: Path) -> None:
+class OwnShape(PPO):
+    """PPO that says itself what its policy is made with."""
+
+    def __init__(self, policy: Any, env: Any, n_steps: int = 16, seed: int = 0, device: str = "cpu") -> None:
+        kwargs = {"activation_fn": torch.nn.ReLU, "net_arch": [8]}
+        super().__init__(
+            policy,
+            env,
+            n_steps=n_steps,
+            batch_size=n_steps,
+            policy_kwargs=kwargs,
+            use_sde=True,
+            seed=seed,
+            device=device,
+        )
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "sde": {"use_sde": True},
+    "sde, often": {"use_sde": True, "sde_sample_freq": 3},
+    "sde, squashed": {"use_sde": True, "policy_kwargs": {"squash_output": True, "log_std_init": -1.5}},
+    "sde, few deviations": {"use_sde": True, "policy_kwargs": {"full_std": False, "use_expln": True}},
+    "sizes": {"policy_kwargs": {"net_arch": [8, 4]}},
+    "two shapes": {"policy_kwargs": {"net_arch": {"pi": [8], "vf": [4, 4]}}},
+    "activation": {"policy_kwargs": {"activation_fn": "ReLU"}},
+    "activation's path": {"policy_kwargs": {"activation_fn": "torch.nn.ELU"}},
+    "activation with weights": {"policy_kwargs": {"activation_fn": "torch.nn:PReLU", "net_arch": [4]}},
+    "activation's class": {"policy_kwargs": {"activation_fn": torch.nn.SiLU}},
+    "optimizer": {"policy_kwargs": {"optimizer_class": "AdamW", "optimizer_kwargs": {"weight_decay": 0.01}}},
+    "optimizer's path": {"policy_kwargs": {"optimizer_class": "torch.optim.SGD"}},
+    "deviation": {"policy_kwargs": {"log_std_init": -2.0, "ortho_init": False}},
+    "features": {
+        "policy_kwargs": {"features_extractor_class": "FlattenExtractor", "share_features_extractor": False},
+    },
+    "falling rate": {"learning_rate": "lin_1e-3", "gamma": 0.9},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [*((n, s) for n in LEARNERS for s in SHAPES), (f"{__name__}:OwnShape", "its own")]
+)
+def test_contract_what_trains_can_be_read_back(tmp_path: Path, name: str, shape: str) -> None:
     env = make_env_of("vector")
-    learner = Learner("ppo", env, settings_of("ppo", policy_kwargs={"net_arch": [8, 4]}), seed=0)
-    learner.learn([16], start)
+    settings = settings_of(name, 8, **SHAPES[shape]) if name in LEARNERS else {}
+    if shape != "activation's class":  # what a command line has, and a run's folder
+        settings = name_value(tuple(f"{n}={as_toml(v)}" for n, v in settings.items()), "learner setting")
+    learner = Learner(name, env, settings, seed=0)
+    learner.explore(6)
+    learner.learn([8, 8], start)
     learner.save(tmp_path / "policy.safetensors")
     policy = Policy(tmp_path / "policy.safetensors", env.observation_space, env.action_space)
     observations = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    sure = live_action(learner, observations)
+    np.testing.assert_array_equal(policy.act(observations, deterministic=True), sure)
+    assert len(np.unique(sure)) > 1
+    torch.manual_seed(3)
+    if learner.model.use_sde:
+        learner.model.policy.reset_noise(20)
+    assert learner.normaliser is not None
+    expected = learner.model.predict(learner.normaliser.normalize_obs(observations))[0]  # type: ignore[arg-type]
+    torch.manual_seed(3)
+    np.testing.assert_array_equal(policy.act(observations), expected)
+
+
+def with_metadata(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Write a policy's file again with another description."""
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["prefrl"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(about)
+    save_file(tensors, path, {"prefrl": json.dumps(about)})
+
+
+@pytest.mark.parametrize("use_sde", [False, True])
+def test_policies_saved_before_the_file_told_of_use_sde_are_read(tmp_path: Path, use_sde: bool) -> None:
+    env, path = make_env_of("vector"), tmp_path / "policy.safetensors"
+    kwargs = {"log_std_init": -2.0, "net_arch": [8]}
+    learner = Learner("ppo", env, settings_of("ppo", use_sde=use_sde, policy_kwargs=kwargs), seed=0)
+    learner.learn([16], start)
+    learner.save(path)
+    with_metadata(path, lambda about: about["policy_kwargs"].pop("use_sde"))
+    observations = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    policy = Policy(path, env.observation_space, env.action_space)
     np.testing.assert_array_equal(policy.act(observations, deterministic=True), live_action(learner, observations))
+
+
+def test_exploring_by_state_draws_its_noise_for_each_environment_and_rollout() -> None:
+    env = target(2)
+    learner = Learner("ppo", env, settings_of("ppo", 8, use_sde=True), seed=0)
+    assert learner.normaliser is not None
+    drawn = []
+    for _ in range(3):
+        learner.explore(8)
+        drawn.append(learner.model.policy.action_dist.exploration_matrices.clone())  # type: ignore[union-attr]
+    assert len(drawn[0]) == 2
+    assert not torch.equal(drawn[0][0], drawn[0][1])
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[1], drawn[2])
+
+
+def test_reading_back_before_training_draws_nothing_of_the_runs() -> None:
+    env = target(2)
+    learner = Learner("ppo", env, settings_of("ppo"), seed=5)
+    first = torch.rand(4)
+    model = PPO("MlpPolicy", learner.env, seed=5, n_steps=16, batch_size=16, device="cpu")
+    assert torch.equal(first, torch.rand(4))
+    assert all(map(torch.equal, parameters(learner), model.policy.state_dict().values()))
+
+
+class Squared(torch.nn.Module):
+    """An activation of somebody's own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x**2
+
+
+class OwnPolicy(ActorCriticPolicy):
+    """A policy of somebody's own."""
+
+
+class OwnPolicyPPO(CustomPPO):
+    """It says what policy it acts with."""
+
+    policy_aliases: ClassVar[dict[str, Any]] = {"MlpPolicy": OwnPolicy}
+
+
+class LatePolicyPPO(CustomPPO):
+    """Nothing but the policy that it made says what policy it acts with."""
+
+    def _setup_model(self) -> None:
+        self.policy_class = OwnPolicy  # type: ignore[assignment]
+        super()._setup_model()
+
+
+class ChangedPPO(CustomPPO):
+    """Its policy is not what its settings say, though its weights have the same shapes."""
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        for layer in (self.policy.mlp_extractor.policy_net, self.policy.mlp_extractor.value_net):
+            layer[1] = torch.nn.ReLU()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sb3_contrib:MaskablePPO", "MaskableActorCriticPolicy, which a run cannot save and use again"),
+        ("sb3_contrib:RecurrentPPO", "RecurrentActorCriticPolicy, which a run cannot save and use again"),
+        (f"{__name__}:OwnPolicyPPO", "OwnPolicy"),
+    ],
+)
+def test_learners_whose_policy_cannot_be_read_back_are_refused_before_there_is_a_folder(
+    tmp_path: Path, name: str, expected: str
+) -> None:
+    config = TrainConfig(env="CartPole-v1", learner=name, labels=4, steps=2000, out=tmp_path / "run")
+    for refused in (lambda: learner_class(name), lambda: train(config, quiet=True)):
+        with pytest.raises(UserError, match=expected) as error:
+            refused()
+        assert "ppo, a2c, trpo" in sentence(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "policy_kwargs", "expected"),
+    [
+        ("ppo", {"activation_fn": "Relu"}, "'ReLU'?"),
+        ("ppo", {"activation_fn": "functional"}, "the name of a class of torch.nn"),
+        ("ppo", {"activation_fn": "os:system"}, "the name of a class of torch.nn"),
+        ("ppo", {"activation_fn": Squared}, "Squared of"),
+        ("a2c", {"optimizer_class": "Adagrat"}, "'Adagrad'?"),
+        ("trpo", {"features_extractor_class": "my_module:Net"}, "torch_layers"),
+        ("ppo", {"net_arch": {1, 2}}, "cannot be written into the policy's file"),
+        ("ppo", {"features_extractor_kwargs": {"rng": np.random.default_rng(0)}}, "cannot be written"),
+        (f"{__name__}:LatePolicyPPO", None, "acts with OwnPolicy"),
+        (f"{__name__}:ChangedPPO", None, "acts otherwise when it is made again"),
+    ],
+)
+def test_what_could_not_be_read_back_is_refused_before_training(name: str, policy_kwargs: Any, expected: str) -> None:
+    settings = settings_of(name, policy_kwargs=policy_kwargs) if policy_kwargs else {}
+    with pytest.raises(UserError) as error:
+        Learner(name, target(2), settings, seed=0)
+    assert expected in sentence(error.value)
+    if policy_kwargs:
+        with pytest.raises(UserError):
+            check_settings(name, settings)
+
+
+class Talkative(CustomPPO):
+    """Logs what is no number, and one number that comes late."""
+
+    def train(self) -> None:
+        super().train()
+        self.logger.record("train/mood", "good")
+        self.logger.record("train/weights", torch.ones(3))
+        if self._n_updates > 10:
+            self.logger.record("train/late", torch.tensor(0.5))
+
+
+def test_measures_are_those_that_are_numbers() -> None:
+    learner = Learner(f"{__name__}:Talkative", target(2), {}, seed=0)
+    first, second = learner.learn([16], start), learner.learn([16], start)
+    assert set(second) - set(first) == {"learner_late"}
+    assert second["learner_late"] == 0.5
+    assert "learner_mood" not in first
+    assert "learner_weights" not in first
 
 
 def test_the_file_is_tensors_and_json(tmp_path: Path) -> None:
@@ -430,7 +633,7 @@ def test_segments_last_as_long_as_in_the_paper() -> None:
         assert 15 <= steps <= 60, name
         assert any(spec.name == name for spec in gym.registry.values()), name
     for name in presets.ENV_KWARGS:
-        gym.make(f"{name}-v5", **presets.name_value(presets.ENV_KWARGS[name], "environment argument")).close()
+        gym.make(f"{name}-v5", **name_value(presets.ENV_KWARGS[name], "environment argument")).close()
 
 
 @pytest.mark.parametrize(
@@ -447,16 +650,18 @@ def test_segments_last_as_long_as_in_the_paper() -> None:
         ("a=False", False),
         ("a=b=c", "b=c"),
         ("a={x = 1}", {"x": 1}),
+        ('a={x = "ReLU", "y z" = ["b", true, 1.5, "c\\n"]}', {"x": "ReLU", "y z": ["b", True, 1.5, "c\n"]}),
     ],
 )
 def test_names_and_values(text: str, expected: Any) -> None:
-    parsed = presets.name_value((text,), "learner setting")
+    parsed = name_value((text,), "learner setting")
     assert parsed == {"a": expected}
     assert type(parsed["a"]) is type(expected)
+    assert name_value((f"a={as_toml(expected)}",), "learner setting") == parsed  # as a run's folder has it
 
 
 @pytest.mark.parametrize("text", ["a", "=1", "", "a=1\nb=2"])
 def test_what_is_no_name_and_value_is_one_sentence(text: str) -> None:
     with pytest.raises(UserError) as error:
-        presets.name_value((text,), "learner setting")
+        name_value((text,), "learner setting")
     assert "learner setting" in sentence(error.value)

@@ -9,7 +9,10 @@ import torch
 from gymnasium import spaces
 from helpers import counters, sentence
 from numpy.typing import ArrayLike, NDArray
-from prefrl.queries.strategies.strategies import (
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from prefrl.experience.recorder import Pairs, Recorder
+from prefrl.queries.strategies import (
     STRATEGIES,
     coverage,
     coverage_disagreement,
@@ -20,9 +23,6 @@ from prefrl.queries.strategies.strategies import (
     select,
     uniform,
 )
-from stable_baselines3.common.vec_env import DummyVecEnv
-
-from prefrl.experience.recorder import Pairs, Recorder
 from prefrl.rewards.networks import MLPs
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.rewards.watch import predicted_preferences

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from prefrl import networks
+from prefrl.rewards import networks
 from prefrl.rewards.answers import each_once
 from prefrl.rewards.fit import Fit, adapted_l2
 from prefrl.rewards.networks import MLPs

@@ -13,7 +13,7 @@ from helpers import sentence
 from numpy.typing import NDArray
 from torch import nn
 
-from prefrl import networks
+from prefrl.rewards import networks
 from prefrl.rewards.networks import CNNs, MLPs
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError

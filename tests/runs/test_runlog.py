@@ -1,12 +1,13 @@
 """What a run says while it runs, and what it leaves."""
 
 import contextlib
+import math
 
 import pytest
 from made import make_query
 
 from prefrl.queries.store import Store
-from prefrl.runs.runlog import Progress, RunLog
+from prefrl.runs.runlog import Progress, RunLog, read_table
 from prefrl.settings.config import BaselineConfig
 from prefrl.words.errors import UserError
 
@@ -56,3 +57,17 @@ def test_a_mistake_leaves_no_folder_unless_something_is_recorded(tmp_path, error
         raise error
     assert (tmp_path / "run").exists() == stays
     assert (tmp_path / "run" / "tensorboard").exists() == stays
+
+
+def test_a_measure_that_comes_late_is_told_once_and_stops_nothing(tmp_path, capsys):
+    with RunLog(BaselineConfig(out=tmp_path / "run", tensorboard=False)) as log:
+        log.write(10, {"true_return": 1.0})
+        log.write(20, {"true_return": 2.0, "learner_late": 5.0})
+        log.write(30, {"true_return": 3.0, "learner_late": 6.0, "learner_later": 7.0})
+        log.write(40, {"learner_late": 6.0, "learner_later": 7.0})
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split("no column for ")[1].split(",")[0] for line in said] == ["learner_late", "learner_later"]
+    table = read_table(tmp_path / "run" / "metrics.csv")
+    assert list(table) == ["step", "true_return"]
+    assert table["true_return"][:3] == [1.0, 2.0, 3.0]
+    assert math.isnan(table["true_return"][3])

@@ -372,13 +372,15 @@ async function send() {
 async function renew({ name, ...entry }) {
   const { questions } = await call("/api/next", { count: AHEAD }, entry.person || me);
   const question = questions.find((q) => q.question === entry.question);
-  if (!question || question.ticket === entry.ticket) return false;
+  if (!question || question.ticket === entry.ticket || !isThere(name)) return false;
   writeEntry(name, { ...entry, ticket: question.ticket });
   return true;
 }
 
+function isThere(name) { return held.has(name) || keep.get(name) !== null; }
+
 function setAside({ name, ...entry }, why) {
-  if (!held.has(name) && keep.get(name) === null) return; // another tab has sent it meanwhile
+  if (!isThere(name)) return; // another tab has sent it meanwhile
   if (entry.run === null) tried.add(name);
   else {
     writeEntry(name, { ...entry, refused: why });

@@ -14,7 +14,7 @@ from prefrl.experience.environments import make_env
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import make_vec_env
 from prefrl.policies.on_policy import LEARNERS, Learner
-from prefrl.policies.paid import LearnedReward, LearnedRewardEnv
+from prefrl.rewards.paid import LearnedReward, LearnedRewardEnv
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
 

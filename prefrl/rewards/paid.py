@@ -1,7 +1,7 @@
-"""Shows the learner r-hat where the environment would show its reward.
+"""What a learner is paid: r-hat where the environment would show its reward, or the true reward, brought to one scale.
 
-`LearnedReward` is live in the loop, over a vector environment; `LearnedRewardEnv` puts a saved, frozen reward model on
-any single environment. Neither passes the true reward on.
+`LearnedReward` and `ScaledTrueReward` are live in the loop, over a vector environment; `LearnedRewardEnv` puts a saved,
+frozen reward model on any single environment. Where r-hat pays, the true reward is not passed on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from prefrl.experience.guard import Guard
+from prefrl.experience.recorder import Recorder
+from prefrl.experience.vector import CUT_SHORT
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
 from prefrl.words.spaces import same_inputs
@@ -58,7 +61,7 @@ class LearnedReward(VecEnvWrapper):
         """Take the step, and pay r-hat(o, a) for it: one call for all environments."""
         observations, true_rewards, dones, infos = self.venv.step_wait()
         assert isinstance(observations, np.ndarray)
-        whole = [int(env) for env in np.flatnonzero(dones) if "cut_short" not in infos[env]] if dones.any() else []
+        whole = [int(env) for env in np.flatnonzero(dones) if CUT_SHORT not in infos[env]] if dones.any() else []
         self._unpaid.append((self._observations, self._actions, dones.copy(), whole))
         self._observations = observations.copy()
         rewards = np.zeros(self.num_envs, np.float32) if self.late else self.due()[0]
@@ -85,6 +88,40 @@ class LearnedReward(VecEnvWrapper):
         return np.array(returns)
 
 
+class ScaledTrueReward(VecEnvWrapper):
+    """Pays the true reward with zero mean and a given standard deviation over a window of recent experience.
+
+    Args:
+        recorder: the environments.
+        reward_std: standard deviation of what is paid.
+        clip: take rewards as at most 1 and at least -1 first (paper, A.2, on Atari).
+    """
+
+    def __init__(self, recorder: Recorder, reward_std: float, clip: bool = False) -> None:
+        super().__init__(recorder)
+        self.bound = 1.0 if clip else np.inf
+        self.recorder, self.reward_std, self.mean, self.std = recorder, reward_std, 0.0, 1.0
+
+    def normalise(self, rewards: NDArray[np.float64]) -> None:
+        """Take mean and standard deviation from these rewards (n,); the mean stays where episodes can end early.
+
+        There, as for a learned reward, the mean is part of the task (see `RewardEnsemble.normalise_outputs`).
+        """
+        rewards = rewards.clip(-self.bound, self.bound)
+        self.mean = 0.0 if self.recorder.ends_early else float(rewards.mean())
+        self.std = float(max(rewards.std(), 1e-8))
+
+    def reset(self) -> Any:
+        """Begin a new episode everywhere."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step, and pay its scaled true reward."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        rewards = rewards.clip(-self.bound, self.bound)
+        return observations, (rewards - self.mean) / self.std * self.reward_std, dones, infos
+
+
 class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):
     """A single environment that pays a saved, frozen reward model's reward in place of its own.
 
@@ -100,7 +137,7 @@ class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(
         self, env: gym.Env[Any, Any], model: RewardEnsemble | Path | str, expose_true_reward: bool = False
     ) -> None:
-        super().__init__(env)
+        super().__init__(Guard(env))
         self.r_hat = model if isinstance(model, RewardEnsemble) else RewardEnsemble.load(model)
         self.expose_true_reward = expose_true_reward
         for name in ("observation_space", "action_space"):

@@ -1,0 +1,115 @@
+"""A run's questions: which are asked, who answers them, where both are kept, and how many there were of each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prefrl.experience.recorder import Episode, Recorder, mean_steps, mean_true_return
+from prefrl.queries.exchange import inherit
+from prefrl.queries.labelers import answers_of, make_labeler
+from prefrl.queries.patient_store import PatientStore
+from prefrl.queries.store import Store
+from prefrl.queries.strategies import find_strategy, select, uniform
+from prefrl.rewards.models import LearnedModel, Model
+from prefrl.settings.resolved import Resolved, ResolvedTrain
+from prefrl.words.lookup import lookup
+from prefrl.words.preference import Preference, Query
+from prefrl.words.schedules import SCHEDULES, label_counts
+
+
+class Questions:
+    """Asks the questions of each phase, hands over what came back, and counts.
+
+    Args:
+        config: of the run.
+        model: fitted to the answers; its doubts choose the questions.
+        folder: of the run, where its store is unless the configuration names another.
+        rng: draws candidates.
+        quiet: tell nobody where to answer.
+    """
+
+    def __init__(
+        self, config: ResolvedTrain, model: LearnedModel, folder: Path, rng: np.random.Generator, quiet: bool
+    ) -> None:
+        self.config, self.model, self.rng = config, model, rng
+        self.store = PatientStore(config.store) if config.store else Store(folder / "labels.sqlite")
+        inherit(self.store, config.labels_from, config.env, config.segment_steps)
+        self.inherited = self.store.answers()[0]
+        self.are_watched = config.labeler == "human"  # people like to see the policy that they teach
+        if self.are_watched and not quiet:
+            print(f"people answer at `prefrl label {folder}`", file=sys.stderr)
+        self.labeler: Any = make_labeler(
+            config.labeler,
+            config.teachers,
+            config.seed,
+            store=self.store,
+            patience_s=config.patience,
+            keep_up=config.keep_up,
+            slowdown=config.slowdown,
+            stand_in_after_s=config.oracle_after,
+        )
+        self.strategy = find_strategy(config.strategy)
+        self.asked, self.answered, self.seconds = 0, 0, 0.0
+
+    def ask(self, env: Recorder, count: int) -> list[Query]:
+        """So many pairs, those most worth asking of all candidates; of an unfitted r-hat, any."""
+        candidates = env.pairs(count * self.config.candidates, self.config.segment_steps, self.rng)
+        queries = select(self.strategy if self.model.fitted else uniform, self.model.r_hat, candidates, count).queries()
+        self.store.ask(queries, self.config.second_opinions)
+        self.asked += len(queries)
+        return queries
+
+    def answer(self, queries: Sequence[Query], episodes: Sequence[Episode]) -> list[Preference]:
+        """What has come back, to these and to earlier questions; who answers is told how the policy does."""
+        if hasattr(self.labeler, "observe_policy"):
+            self.labeler.observe_policy(mean_true_return(episodes), mean_steps(episodes))
+        answers = answers_of(self.config.labeler, self.labeler, queries)
+        self.store.add(answers)
+        self.answered += sum(answer.mu is not None for answer in answers)
+        self.seconds += sum(answer.seconds for answer in answers)
+        return answers
+
+    def measures(self) -> dict[str, float]:
+        """Columns of metrics.csv: questions asked, answered and open so far, and what answering took."""
+        return {
+            "labels_asked": self.asked,
+            "labels_answered": self.answered,
+            "labels_open": getattr(self.labeler, "open", 0),
+            "labelling_seconds": self.seconds,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """The counts, the generator, and what the labeler goes on from."""
+        return {"asked": self.asked, "answered": self.answered, "seconds": self.seconds}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.asked, self.answered, self.seconds = state["asked"], state["answered"], state["seconds"]
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+
+def make_questions(
+    config: Resolved, model: Model, folder: Path, rng: np.random.Generator, quiet: bool
+) -> Questions | None:
+    """The questions that a run's configuration asks for; None where the reward is not learned."""
+    if isinstance(config, ResolvedTrain) and isinstance(model, LearnedModel):
+        return Questions(config, model, folder, rng, quiet)
+    return None
+
+
+def labels_of(config: Resolved, phases: int) -> tuple[list[int], int]:
+    """How many labels are asked as each phase begins, and in how many phases the reward learns."""
+    if not isinstance(config, ResolvedTrain):
+        return [0] * phases, phases
+    live = 0 if config.reward_from else max(1, round(config.freeze_reward_at * phases))
+    schedule = lookup("schedule", config.schedule, SCHEDULES)
+    labels = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
+    return labels + [0] * (phases - live), live

@@ -1,0 +1,237 @@
+"""What a policy is paid by, and how that is learned: r-hat from the answers, or the true reward as it is.
+
+A model takes what was answered, is fitted once a phase, pays the policy, and says how it is doing.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnvWrapper
+
+from prefrl.experience.recorder import SAMPLE, Episode, Recorder, mean_true_return
+from prefrl.rewards.fit import Fit, FitReport
+from prefrl.rewards.paid import LearnedReward, ScaledTrueReward
+from prefrl.rewards.reward_model import RewardEnsemble
+from prefrl.rewards.watch import Watch
+from prefrl.settings.resolved import Resolved, ResolvedTrain
+from prefrl.words.preference import Preference
+from prefrl.words.process import for_small_networks
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Something that pays a policy, and may be learned from answers."""
+
+    @property
+    def paid(self) -> VecEnvWrapper:
+        """The environments, paid by this model."""
+
+    @property
+    def due(self) -> Callable[[], NDArray[np.float32]] | None:
+        """Rewards (steps, n_envs) of the rollout just collected, where `paid` pays none as it steps; else None."""
+
+    def begin(self, given: Sequence[Preference]) -> None:
+        """Take in the answers that were there before, and look at the untrained policy's steps, just taken."""
+
+    def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> int:
+        """Learn from these answers from now on, and no longer from those; how many of those there were."""
+
+    def fit(self, live: bool) -> None:
+        """Explain every answer so far, if the model still learns; it may be done beside the policy's learning."""
+
+    def settle(self) -> None:
+        """Wait for a fit that is done beside the policy's learning, and pay by it."""
+
+    def measures(self, phase_steps: int, episodes: Sequence[Episode]) -> dict[str, float]:
+        """Columns of metrics.csv about a phase of so many steps, over all environments, and its episodes."""
+
+    def save(self, folder: Path) -> None:
+        """Write what was learned into the run's folder."""
+
+    def close(self) -> None:
+        """End what runs beside."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes between two phases."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+
+
+class LearnedModel:
+    """r-hat, fitted to the answers (Christiano et al. 2017, section 2.2.3).
+
+    Args:
+        config: of the run.
+        env: its experience.
+        fit_rng: draws bootstraps and minibatches.
+        watch_rng: draws the windows that r-hat is judged on.
+    """
+
+    def __init__(
+        self, config: ResolvedTrain, env: Recorder, fit_rng: np.random.Generator, watch_rng: np.random.Generator
+    ) -> None:
+        self.config, self.env, self._watch_rng = config, env, watch_rng
+        if config.reward_from:
+            self.r_hat = RewardEnsemble.load(config.reward_from / "reward.safetensors")
+        else:
+            first_weights = torch.Generator().manual_seed(config.seed)
+            spaces = env.observation_space, env.action_space
+            self.r_hat = RewardEnsemble(*spaces, config.members, config.reward_std, generator=first_weights)
+        self.r_hat.to(config.device)
+        self._fit = Fit(
+            copy.deepcopy(self.r_hat) if config.overlap else self.r_hat,
+            fit_rng,
+            config.segment_steps,
+            config.noise_floor,
+            config.reward_learning_rate,
+            config.batch,
+            config.l2,
+            config.max_answers,
+            config.objective,
+        )
+        self.paid = LearnedReward(env, self.r_hat, late=True)  # the learner never sees the true reward
+        self.due = self.paid.due
+        self.fitted = config.reward_from is not None  # people may answer later than asked
+        self._seen = 0  # steps whose inputs are in r-hat's normalisation
+        self._report = FitReport()
+        self._beside = ThreadPoolExecutor(1, initializer=for_small_networks)
+        self._fitting: Future[FitReport] | None = None
+
+    def begin(self, given: Sequence[Preference]) -> None:
+        """Take in the answers that were there before; later behaviour is compared with the steps just taken."""
+        self._fit.add(given)
+        self._watch = self._watched()
+
+    def _watched(self) -> Watch:
+        return Watch(self.r_hat, self.env, self.config.segment_steps, self.config.noise_floor, self._watch_rng)
+
+    def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> int:
+        """Learn from these answers from now on, and no longer from those; how many of those there were."""
+        forgotten = self._fit.forget(taken_back)
+        self._fit.add(given)
+        return forgotten
+
+    def fit(self, live: bool) -> None:
+        """Explain every answer so far; with `overlap` on another thread, from the second fit on."""
+        self._report = FitReport()
+        if not live:
+            return
+        config, env = self.config, self.env
+        newest = env.recent(env.steps - self._seen, at_most=SAMPLE)[:2]
+        window = env.recent(config.reward_window, at_most=SAMPLE)[:2]
+        updates = config.fit_updates if self.fitted else self._fit.epochs(config.initial_epochs)
+        refit = partial(self._fit.refit, newest, window, updates, centre=not env.ends_early)
+        self._seen = env.steps
+        if config.overlap and self.fitted:
+            self._fitting = self._beside.submit(refit)
+        else:
+            self._pay_by(refit())
+
+    def settle(self) -> None:
+        """Wait for a fit that is done beside the policy's learning, and pay by it."""
+        if self._fitting is not None:
+            self._pay_by(self._fitting.result())
+            self._fitting = None
+
+    def _pay_by(self, report: FitReport) -> None:
+        self._report = report
+        self.fitted = self.fitted or report.updates > 0
+        self.r_hat.load_state_dict(self._fit.r_hat.state_dict())
+
+    def measures(self, phase_steps: int, episodes: Sequence[Episode]) -> dict[str, float]:
+        """How r-hat does on the phase's behaviour, which nobody was asked about, and what its fit came to."""
+        return {
+            **self._watch.measure(phase_steps, episodes, self.paid.pop_returns()),
+            "held_out_accuracy": self._report.held_out_accuracy,
+            "train_loss": self._report.train_loss,
+            "held_out_loss": self._report.held_out_loss,
+            "l2": self._report.l2,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write r-hat as reward.safetensors."""
+        self.r_hat.save(folder / "reward.safetensors", env=self.config.env)
+
+    def close(self) -> None:
+        """End the second thread."""
+        self._beside.shutdown()
+
+    def state(self) -> dict[str, Any]:
+        """r-hat, what its fit and its watch carry from phase to phase, and how far they have come."""
+        return {
+            "fit": self._fit.state(),
+            "watch": self._watch.state(),
+            "fitted": self.fitted,
+            "seen": self._seen,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self._fit.restore(state["fit"])
+        self.r_hat.restore(state["fit"]["r_hat"])
+        self._watch = self._watched()
+        self._watch.restore(state["watch"])
+        self.fitted, self._seen = state["fitted"], state["seen"]
+
+
+class TrueReward:
+    """The environment's own reward, brought to the scale of a learned one: what every learned reward is compared with.
+
+    Args:
+        config: of the run.
+        env: its experience.
+    """
+
+    due = None
+
+    def __init__(self, config: Resolved, env: Recorder) -> None:
+        self.config, self.env = config, env
+        self.paid = ScaledTrueReward(env, config.reward_std, config.clip_reward)
+
+    def begin(self, given: Sequence[Preference]) -> None:
+        """Nothing: the scale is taken anew before every phase."""
+
+    def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> int:
+        """Nothing: nobody is asked."""
+        return 0
+
+    def fit(self, live: bool) -> None:
+        """Take mean and deviation from the window that a learned reward takes them from."""
+        self.paid.normalise(self.env.recent(self.config.reward_window, at_most=SAMPLE)[2])
+
+    def settle(self) -> None:
+        """Nothing: no fit is done beside."""
+
+    def measures(self, phase_steps: int, episodes: Sequence[Episode]) -> dict[str, float]:
+        """The true return alone: nothing was learned that could agree with it."""
+        return {"true_return": mean_true_return(episodes)}
+
+    def save(self, folder: Path) -> None:
+        """Nothing: the reward is the environment's."""
+
+    def close(self) -> None:
+        """Nothing runs beside."""
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: the scale is taken anew before every phase."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing to go on from."""
+
+
+def make_model(config: Resolved, env: Recorder, fit_rng: np.random.Generator, watch_rng: np.random.Generator) -> Model:
+    """The model that a run's configuration asks for."""
+    if isinstance(config, ResolvedTrain):
+        return LearnedModel(config, env, fit_rng, watch_rng)
+    return TrueReward(config, env)

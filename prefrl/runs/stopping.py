@@ -1,0 +1,46 @@
+"""How a run that is told to stop stops: at the next phase, with everything kept; at once when it is told again."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from prefrl.words.errors import UserError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StoppedError(UserError):
+    """A run that was told to stop, and has."""
+
+
+class Stopping:
+    """Notes the first Ctrl-C or SIGTERM, and lets the second one stop the process; a context manager.
+
+    Attributes:
+        asked: whether the run has been told to stop.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Stopping:
+        """Listen, where this is the main thread: no other may."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the signals to whoever had them before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        for heard, handler in self._before.items():
+            signal.signal(heard, handler)
+        print("stopping after this phase; once more stops at once.", file=sys.stderr, flush=True)
