@@ -293,7 +293,7 @@ def _word(mu: float | None) -> str:
 
 
 def _sentence(text: str, status: int, headers: Any = None) -> JSONResponse:
-    """A refusal; what it repeats of a request may be no text at all."""
+    """A refusal; what it repeats, of an environment for one, may be no text that can be sent."""
     text = text.encode("utf-8", "replace").decode()
     return JSONResponse({"error": text if text.endswith(".") else f"{text}."}, status, headers)
 

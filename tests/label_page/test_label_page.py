@@ -483,6 +483,9 @@ def test_a_copy_of_the_database_takes_its_place(page: Page, way: str) -> None:
     first, second = ann.next(2)
     place, copy = page.folder / "labels.sqlite", page.folder / "backup.sqlite"
     shutil.copy(place, copy)
+    with Store(copy) as store:  # which has gone a way of its own
+        store.ask([make_game_query(number) for number in range(20, 40)])
+        store.add([Preference(page.queries[5], 0.0, "cat", 1.0)])
     assert ann.answer(first).status_code == 200
     if way == "moved into its place":
         copy.replace(place)
@@ -491,7 +494,8 @@ def test_a_copy_of_the_database_takes_its_place(page: Page, way: str) -> None:
     assert ann.answer(second).status_code == 200
     assert ann.answer(first).status_code == 200  # which the backup had not seen
     with Store(place) as store:
-        assert store.counts().answered == 2
+        assert (store.counts().asked, store.counts().answered) == (26, 3)
+        assert store.segment(make_game_query(39).right.key) is not None
 
 
 def test_two_stores_are_never_taken_for_one(tmp_path: Path) -> None:
@@ -558,7 +562,7 @@ def test_who_gives_second_opinions_sees_no_others_and_no_true_return(tmp_path: P
 # Films that cannot be made
 
 
-def test_a_segment_that_cannot_be_drawn_is_told_in_words_and_tried_once(
+def test_a_segment_that_cannot_be_drawn_is_told_in_words_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = Page(tmp_path / "run", questions=0)
