@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,34 +16,17 @@ from stable_baselines3.common.vec_env import VecEnv
 from prefrl.experience.clips import watcher
 from prefrl.experience.recorder import Episode, Recorder, mean_true_return
 from prefrl.experience.task import Task
-from prefrl.policies.on_policy import make_policy, plan
-from prefrl.queries.questions import Questions, labels_of, make_questions
+from prefrl.policies.on_policy import make_policy
+from prefrl.queries.answering import Replies
+from prefrl.queries.questions import Questions, make_questions
 from prefrl.rewards.models import make_model
 from prefrl.runs import checkpoint as checkpoints
+from prefrl.runs.phases import Phase, schedule, warn_of_often
 from prefrl.runs.runlog import Progress, RunLog
 from prefrl.runs.stopping import StoppedError, Stopping
 from prefrl.settings.resolved import Resolved
-from prefrl.words.preference import Preference, Query
+from prefrl.words.preference import Query
 from prefrl.words.process import for_small_networks, generators, restore_generators
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training between two fits of the reward.
-
-    Attributes:
-        number: from 0.
-        rollouts: vector steps of each rollout.
-        labels: questions asked as it begins.
-        live: whether the reward still learns.
-        is_checkpoint: whether the run's state is kept when it ends.
-    """
-
-    number: int
-    rollouts: list[int]
-    labels: int
-    live: bool
-    is_checkpoint: bool
 
 
 class Run:
@@ -75,7 +57,7 @@ class Run:
         self.model = make_model(config, self.env, fit_rng, watch_rng)
         self.policy = make_policy(config, self.model.paid, self.model.due)
         self.questions = make_questions(config, self.model, log.folder, ask_rng, progress.quiet)
-        self.schedule = _schedule(config, self.policy.rollout_steps)
+        self.schedule = schedule(config, self.policy.rollout_steps)
 
     @property
     def phases(self) -> Iterator[Phase]:
@@ -100,16 +82,16 @@ class Run:
         with self.log.part("ask"):
             return self._questions.ask(self.env, phase.labels)
 
-    def answer(self, queries: list[Query]) -> list[Preference]:
+    def answer(self, queries: list[Query]) -> Replies:
         """What has come back, to these and to earlier questions."""
         with self.log.part("answer"):
             return self._questions.answer(queries, self.episodes)
 
-    def fit(self, phase: Phase, answers: list[Preference] | None = None) -> None:
+    def fit(self, phase: Phase, replies: Replies | None = None) -> None:
         """Have the model explain every answer so far."""
         with self.log.part("fit"):
-            if answers is not None:
-                self.model.take(answers, [])
+            if replies is not None:
+                self.model.take(replies.given, replies.taken_back)
             self.model.fit(phase.live)
 
     def learn(self, phase: Phase) -> dict[str, float]:
@@ -171,6 +153,12 @@ class Run:
             self.questions.restore(state["questions"])
         restore_generators(state["generators"])
 
+    def finish(self) -> None:
+        """Say that the run has come to its end, once every answer is recorded."""
+        if self.questions:
+            self.questions.settle()
+        self.log.finish()
+
     def save(self) -> None:
         """Keep what was learned, whatever has stopped the run."""
         self.model.save(self.log.folder)
@@ -210,19 +198,6 @@ class Run:
         )
 
 
-def _schedule(config: Resolved, rollout_steps: int) -> list[Phase]:
-    """The phases of a run, and after which of them its state is kept: never after the last."""
-    rollouts = plan((config.steps - config.explore_steps) // config.n_envs, rollout_steps, config.phases)
-    labels, live = labels_of(config, len(rollouts))
-    phases, steps, kept = [], config.explore_steps, 0
-    for number, (lengths, count) in enumerate(zip(rollouts, labels, strict=True)):
-        steps += sum(lengths) * config.n_envs
-        is_checkpoint = 0 < config.checkpoint_every <= steps - kept and number + 1 < len(rollouts)
-        kept = steps if is_checkpoint else kept
-        phases.append(Phase(number, lengths, count, number < live, is_checkpoint))
-    return phases
-
-
 @contextmanager
 def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Iterator[Run]:
     """A run that is ready for its next phase; whatever stops it, what it has learned is kept.
@@ -236,6 +211,8 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
         UserError: the run cannot begin, or there is nothing to go on from.
     """
     for_small_networks()
+    if not quiet:
+        warn_of_often(config)
     steps, state, damaged = checkpoints.newest(config.out) if resume else (0, None, [])
     for path in damaged:
         print(f"{str(path)!r} is damaged: going on from the checkpoint before it.", file=sys.stderr)
@@ -251,4 +228,4 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
         else:
             run.begin()
         yield run
-        log.finish()
+        run.finish()

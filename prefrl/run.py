@@ -31,8 +31,8 @@ def train(config: TrainConfig, quiet: bool = False, resume: bool = False) -> Pat
     with opened(resolve(config, resume), quiet, resume) as run:
         for phase in run.phases:
             queries = run.ask(phase)  # keep the pairs worth asking (section 2.2.4)
-            answers = run.answer(queries)  # someone answers (section 2.2.2)
-            run.fit(phase, answers)  # r-hat explains every answer so far (section 2.2.3)
+            replies = run.answer(queries)  # someone answers (section 2.2.2)
+            run.fit(phase, replies)  # r-hat explains every answer so far (section 2.2.3)
             measures = run.learn(phase)  # the policy improves on r-hat (section 2.2.1)
             run.record(phase, measures)
             run.checkpoint(phase)

@@ -22,7 +22,7 @@ from prefrl.experience.memory import check_room
 from prefrl.experience.ring import ArrayRing, FrameRing, is_shifted
 from prefrl.experience.vector import CUT_SHORT, GAME
 from prefrl.words.errors import UserError
-from prefrl.words.preference import Query, Segment
+from prefrl.words.preference import Occasion, Query, Segment
 
 SAMPLE = 4096  # steps that means and deviations over recent experience are taken from
 
@@ -332,7 +332,23 @@ class Recorder(VecEnvWrapper):
         left = rng.integers(len(starts), size=count) if count else np.zeros(0, np.int64)
         right = rng.integers(len(starts) - 1, size=count) if count else np.zeros(0, np.int64)
         right += right >= left  # uniform over the other windows: no segment is compared with itself
-        chosen = np.stack([left, right], axis=1)
+        return self._pairs(np.stack([left, right], axis=1), segment_steps, starts, lengths)
+
+    def every_pair(self, segment_steps: int, at_most: int) -> Pairs | None:
+        """Every two windows that `pairs` draws from, each two once; None where that makes more than `at_most` pairs."""
+        starts, lengths = self._windows(segment_steps, self.capacity)
+        if len(starts) * (len(starts) - 1) // 2 > at_most:
+            return None
+        return self._pairs(np.stack(np.triu_indices(len(starts), 1), axis=1), segment_steps, starts, lengths)
+
+    def _pairs(
+        self,
+        chosen: NDArray[np.int64],
+        segment_steps: int,
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> Pairs:
+        """The pairs of windows at these places, (n, 2)."""
         row, env = np.divmod(starts[chosen], self.num_envs)
         return Pairs(self, segment_steps, row, env, lengths[chosen])
 
@@ -421,6 +437,13 @@ class Pairs:
         rewards = np.where(within, self.recorder._rewards[ring, self.env[..., None]], 0.0)
         returns: NDArray[np.float64] = rewards.sum(-1)
         return returns
+
+    def occasions(self) -> list[tuple[Occasion, Occasion]]:
+        """When each pair's windows begin, left and right."""
+        recorder, ring = self.recorder, self.row % self.recorder.capacity
+        seed = np.full(self.row.shape, recorder.run_seed)
+        at = np.stack([seed, self.env, recorder._episode[ring, self.env], recorder._offset[ring, self.env]], axis=-1)
+        return [(Occasion(*left), Occasion(*right)) for left, right in at.tolist()]
 
     def queries(self) -> list[Query]:
         """Each pair as a query whose segments own copies of their data."""

@@ -29,6 +29,7 @@ from prefrl.queries.store import Counts, Lease, RefusedError, Store
 from prefrl.runs.runlog import read_table
 from prefrl.settings.config import TrainConfig
 from prefrl.words.errors import UserError
+from prefrl.words.preference import word_of
 
 STATIC = Path(__file__).parent / "static"
 LEASE_S = 120.0  # a question stays with a person who says nothing more
@@ -217,13 +218,13 @@ def create_app(
         rows = []
         for name in sorted({answer.labeler for answer in given}):
             mine = [answer for answer in given if answer.labeler == name]
-            said = Counter(_word(answer.mu) for answer in mine)
+            said = Counter(word_of(answer.mu) for answer in mine)
             seconds = _number(round(float(np.median([answer.seconds for answer in mine])), 2))
             rows.append({"name": name, "answers": len(mine), "seconds": seconds, **{word: said[word] for word in MU}})
         newest = [
             {
                 "name": a.labeler,
-                "answer": _word(a.mu),
+                "answer": word_of(a.mu),
                 "seconds": _number(round(a.seconds, 2)),
                 "step": a.step,
                 "question": a.key,
@@ -283,13 +284,6 @@ def _clips(lease: Lease) -> list[str]:
 def _shown(lease: Lease) -> dict[str, Any]:
     """A question, as the page takes it; `clips` leaves room for more than two."""
     return {"question": lease.key, "ticket": lease.ticket, "clips": _clips(lease)}
-
-
-def _word(mu: float | None) -> str:
-    """The answer's word, whatever the strength of the preference."""
-    if mu is None:
-        return "cannot tell"
-    return "equal" if mu == 0.5 else "left" if mu > 0.5 else "right"
 
 
 def _sentence(text: str, status: int, headers: Any = None) -> JSONResponse:

@@ -3,13 +3,19 @@
 A folder that `prefrl labels export` writes holds
 
     answers.parquet   a row per event: question, answer or withdrawal (or answers.jsonl, the same as JSON lines)
-                      event, query_key, left_key, right_key, asked_at, wanted; labeler, mu (weight on the left segment;
-                      null is a skip), seconds, answered_at of answers; withdrawn_at of those taken back. Times are UTC.
-    segments.parquet  a row per segment: key, env_id, step (the policy's, when it was cut), seed, env_index, episode,
-                      offset (or segments.jsonl)
+                      event, query_key, kind (pair, ranking or best), left_key and right_key of a pair, asked_at,
+                      wanted; labeler, mu (of a pair, the weight on its left segment), choice (of a ranking, places
+                      from best to worst, "2>0=1"; of a best one, its place; neither mu nor choice is a skip),
+                      strength, critique, seconds, answered_at of answers; withdrawn_at of those taken back. Times are
+                      UTC.
+    items.parquet     a row per segment that a question shows: query_key, place (from 0, the left one), segment_key, and
+                      when it was cut: step (the policy's), seed, env_index, episode, offset (or items.jsonl)
+    segments.parquet  a row per segment: key, env_id, and step, seed, env_index, episode, offset of the first that held
+                      the same (or segments.jsonl)
     segments.npz      arrays KEY/observations, KEY/actions, KEY/rewards (true, raw), and KEY/scene where people looked
 
-and comes back the same by `prefrl labels import`. Keys are content hashes, so nothing is ever there twice.
+and comes back the same by `prefrl labels import`. Keys are hashes of what they stand for, which an import recomputes:
+nothing is ever there twice, and nothing is there that was changed on the way.
 """
 
 from __future__ import annotations
@@ -17,8 +23,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
+import shutil
 import warnings
-from collections.abc import Iterable
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
@@ -26,20 +37,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prefrl.experience.task import Task
+from prefrl.queries.rows import checked
 from prefrl.queries.store import Given, Rows, Store
+from prefrl.queries.store_tables import ARRAYS, INTEGERS, MOST_BYTES, array_of
 from prefrl.settings.config import LabelsConfig, TrainConfig, from_toml
 from prefrl.settings.values import name_value
 from prefrl.words.errors import UserError, install
+from prefrl.words.preference import word_of
 from prefrl.words.stats import cohen_kappa
 
-ARRAYS = ("observations", "actions", "rewards")
 EVENTS = {"question": "queries", "answer": "answers", "withdrawal": "withdrawals"}
 TIMES = ("asked_at", "answered_at", "withdrawn_at")
-QUESTION = ("left_key", "right_key", "asked_at", "wanted")
+SIDES = ("left_key", "right_key")
+QUESTION = ("kind", "asked_at", "wanted")
 ANSWER = ("query_key", "labeler", "mu", "seconds", "answered_at")
-COLUMNS = ("event", *QUESTION, *ANSWER, "withdrawn_at")
+MORE = ("choice", "strength", "critique")  # which files of before version 3 have not
+COLUMNS = ("event", *SIDES, *QUESTION, *ANSWER, *MORE, "withdrawn_at")
+ITEM = ("query_key", "place", "segment_key", *INTEGERS)
 
 
 def store_of(place: Path | str) -> str:
@@ -59,29 +76,34 @@ def store_of(place: Path | str) -> str:
 
 
 def read(place: Path | str) -> Rows:
-    """Everything in a store, or in a folder that `write` wrote.
+    """Everything in a store, or in a folder that `write` wrote; nothing there is changed, not even a store's version.
 
     Raises:
-        UserError: there is neither.
+        UserError: there is neither, or a row of it that cannot be; the sentence names it.
     """
     if "://" not in str(place) and (Path(place) / "segments.npz").is_file():
-        return _read_folder(Path(place))
-    with Store(store_of(place)) as store:
-        return store.dump()
+        return checked(_read_folder(Path(place)), str(place))
+    with Store.reading(store_of(place)) as store:
+        return checked(store.dump(), str(place))
 
 
 def write(rows: Rows, folder: Path, kind: str = "parquet") -> None:
     """Write a store's rows as files, "parquet" or "jsonl"; the format is this module's docstring.
 
     Raises:
-        UserError: the folder is there already or cannot be written, or Parquet's package is missing.
+        UserError: the folder is there already or cannot be written, or Parquet's package is missing; nothing is left.
     """
     asked = {row["key"]: row for row in rows["queries"]}
+    sides: dict[str, dict[str, str]] = {row["key"]: {} for row in rows["queries"] if row["kind"] == "pair"}
+    for row in rows["items"]:
+        if row["query_key"] in sides:
+            sides[row["query_key"]][SIDES[row["place"]]] = row["segment_key"]
     events = []
     for event, table in EVENTS.items():
         for row in rows[table]:
             key = row["key"] if event == "question" else row["query_key"]
-            events.append({name: (asked[key] | row).get(name) for name in COLUMNS} | {"event": event, "query_key": key})
+            every = asked[key] | sides.get(key, {}) | row
+            events.append({name: every.get(name) for name in COLUMNS} | {"event": event, "query_key": key})
     plain = [{k: v for k, v in row.items() if k not in ("steps", "scene")} for row in rows["segments"]]
     arrays = {
         f"{row['key']}/{name}": array
@@ -89,57 +111,111 @@ def write(rows: Rows, folder: Path, kind: str = "parquet") -> None:
         for name, array in zip((*ARRAYS, "scene"), (*row["steps"], row["scene"]), strict=True)
         if array is not None
     }
-    files: dict[str, list[dict[str, Any]]] = {"answers": events, "segments": plain}
+    files: dict[str, list[dict[str, Any]]] = {"answers": events, "items": rows["items"], "segments": plain}
     libraries = _pyarrow() if kind == "parquet" else None
-    new = folder.with_name(f"{folder.name}.unfinished")
     try:
         if folder.exists():
             raise FileExistsError(errno.EEXIST, "it is there already")
-        new.mkdir(parents=True)
-        for name, lines in files.items():
-            if libraries is not None:
-                arrow, parquet = libraries
-                parquet.write_table(arrow.Table.from_pylist(lines), new / f"{name}.parquet")
-            else:
-                text = (json.dumps(row, default=datetime.isoformat) + "\n" for row in lines)
-                (new / f"{name}.jsonl").write_text("".join(text))
-        with (new / "segments.npz").open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        new.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _unfinished(folder) as new:
+            for name, lines in files.items():
+                if libraries is not None:
+                    arrow, parquet = libraries
+                    parquet.write_table(arrow.Table.from_pylist(lines), new / f"{name}.parquet")
+                else:
+                    text = (json.dumps(row, default=datetime.isoformat) + "\n" for row in lines)
+                    (new / f"{name}.jsonl").write_text("".join(text), encoding="utf-8")
+            with (new / "segments.npz").open("wb") as file:
+                np.savez_compressed(file, **arrays)
+            new.rename(folder)
     except OSError as error:
         raise UserError(
             f"cannot write {str(folder)!r} ({error.strerror}): give a folder that is not there, on a disk with room."
         ) from error
 
 
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """A new folder beside that one, which is gone at the end unless it has been renamed."""
+    new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    new.mkdir()
+    try:
+        yield new
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
 def _read_folder(folder: Path) -> Rows:
     try:
-        tables = []
-        for name in ("answers", "segments"):
-            if (folder / f"{name}.parquet").is_file():
-                tables.append(_pyarrow()[1].read_table(folder / f"{name}.parquet").to_pylist())
-            else:
-                lines = (folder / f"{name}.jsonl").read_text().splitlines()
-                tables.append([json.loads(line) for line in lines])
-        events, segments = tables
+        events, items, segments = (_read_table(folder, name) for name in ("answers", "items", "segments"))
         for row in events:
             for name in TIMES:
                 if isinstance(row[name], str):
                     row[name] = datetime.fromisoformat(row[name])
-        with np.load(folder / "segments.npz", allow_pickle=False) as arrays:
+        with _npz(folder / "segments.npz") as arrays:
             for row in segments:
                 row["steps"] = [arrays[f"{row['key']}/{name}"] for name in ARRAYS]
                 row["scene"] = arrays.get(f"{row['key']}/scene")
         kinds = {event: [row for row in events if row["event"] == event] for event in EVENTS}
+        questions = kinds["question"]
+        if not (folder / "items.parquet").is_file() and not (folder / "items.jsonl").is_file():  # before version 3
+            origin = {row["key"]: {name: row[name] for name in INTEGERS} for row in segments}
+            items = [
+                {"query_key": row["query_key"], "place": place, "segment_key": row[side]} | origin[row[side]]
+                for row in questions
+                for place, side in enumerate(SIDES)
+            ]
         return {
             "segments": segments,
-            "queries": [{"key": r["query_key"]} | {name: r[name] for name in QUESTION} for r in kinds["question"]],
-            "answers": [{name: row[name] for name in ANSWER} for row in kinds["answer"]],
-            "withdrawals": [{name: row[name] for name in (*ANSWER, "withdrawn_at")} for row in kinds["withdrawal"]],
+            "queries": [{"key": r["query_key"], **{name: r.get(name, "pair") for name in QUESTION}} for r in questions],
+            "items": [{name: row[name] for name in ITEM} for row in items],
+            "answers": [_answer(row) for row in kinds["answer"]],
+            "withdrawals": [_answer(row) | {"withdrawn_at": row["withdrawn_at"]} for row in kinds["withdrawal"]],
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
         said = " ".join(str(error).split())
         raise UserError(f"{str(folder)!r} is not a folder that `prefrl labels export` wrote: {said:.200}.") from error
+
+
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ANSWER} | {name: row.get(name) for name in MORE}
+
+
+def _read_table(folder: Path, name: str) -> list[dict[str, Any]]:
+    if (folder / f"{name}.parquet").is_file():
+        rows: list[dict[str, Any]] = _pyarrow()[1].read_table(folder / f"{name}.parquet").to_pylist()
+        return rows
+    if name == "items" and not (folder / "items.jsonl").is_file():
+        return []
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@contextmanager
+def _npz(file: Path) -> Iterator[Arrays]:
+    with zipfile.ZipFile(file) as archive:
+        yield Arrays(archive)
+
+
+class Arrays:
+    """The arrays of an .npz file by name; none is larger than a segment may be, nor than the file says."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        self._names = set(archive.namelist())
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """The array of this name; ValueError where it is none, KeyError where there is none."""
+        about = self._archive.getinfo(f"{name}.npy")
+        if about.file_size > MOST_BYTES:
+            raise ValueError(f"{name} claims {about.file_size / 2**20:,.0f} MiB, more than {MOST_BYTES >> 20}")
+        try:
+            return array_of(self._archive.read(about))
+        except (ValueError, EOFError, zlib.error) as error:
+            raise ValueError(f"{name}: {error}") from error
+
+    def get(self, name: str) -> NDArray[Any] | None:
+        """The array of this name, or None."""
+        return self[name] if f"{name}.npy" in self._names else None
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -161,7 +237,8 @@ def inherit(store: Store, places: Iterable[Path | str], env_id: str, segment_ste
         rows = read(place)
         answered = {row["query_key"] for row in rows["answers"]}
         rows["queries"] = [{**row, "wanted": 0} for row in rows["queries"] if row["key"] in answered]
-        shown = {row[side] for row in rows["queries"] for side in ("left_key", "right_key")}
+        rows["items"] = [row for row in rows["items"] if row["query_key"] in answered]
+        shown = {row["segment_key"] for row in rows["items"]}
         rows["segments"] = [row for row in rows["segments"] if row["key"] in shown]
         rows["withdrawals"] = [row for row in rows["withdrawals"] if row["query_key"] in answered]
         for row in rows["segments"]:
@@ -174,33 +251,44 @@ def inherit(store: Store, places: Iterable[Path | str], env_id: str, segment_ste
 
 
 def write_minari(
-    rows: Rows, dataset_id: str, root: Path | None = None, env_kwargs: dict[str, Any] | None = None
-) -> None:
+    rows: Rows,
+    dataset_id: str,
+    root: Path | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    fixed_horizon: bool | None = None,
+) -> int:
     """Write the segments as a Minari dataset, an episode each; its metadata names the answers' keys.
 
-    The last action of a segment is left out: what it led to is not part of the segment.
+    The last action of a segment is left out: what it led to is not part of the segment. So a segment of a single step,
+    as short as an episode's end may be, has no transition, and is left out whole.
 
     Args:
         rows: of one environment.
         dataset_id: as Minari writes it, such as "halfcheetah/labels-v0".
         root: folder of datasets; None for Minari's own.
-        env_kwargs: arguments of the environment.
+        env_kwargs: what the run made the environment with.
+        fixed_horizon: whether the run held its episodes to one length; None where that is not known.
+
+    Returns:
+        Segments that were left out.
 
     Raises:
-        UserError: Minari is missing, there are no segments, the id is not one, or it is taken.
+        UserError: Minari is missing, there are no segments, the id is not one, or it is taken; nothing is left.
     """
     if root is not None:
         os.environ["MINARI_DATASETS_PATH"] = str(root)
     try:
         import minari
         from minari.data_collector import EpisodeBuffer
+        from minari.storage import get_dataset_path
     except ImportError as error:
         raise UserError(f"Minari datasets need the package minari: {install('exchange')}.") from error
-    if not rows["segments"]:
-        raise UserError("there is no segment to write yet: nothing has been asked.")
-    env = Task(rows["segments"][0]["env_id"], env_kwargs or {}).make()
+    segments = [row for row in rows["segments"] if len(row["steps"][-1]) > 1]
+    if not segments:
+        raise UserError("there is no segment of two steps or more to write yet: nothing of the kind has been asked.")
+    env = Task(segments[0]["env_id"], env_kwargs or {}, bool(fixed_horizon)).make()
     episodes = []
-    for place, row in enumerate(rows["segments"]):
+    for place, row in enumerate(segments):
         observations, actions, rewards = row["steps"]
         cut = [False] * (len(rewards) - 1)
         about = {name: np.full(len(rewards), row[name]) for name in ("step", "env_index", "episode")}
@@ -219,33 +307,32 @@ def write_minari(
             )
         )
     try:
-        with warnings.catch_warnings():  # an author, a permalink and the like are for who publishes it
-            warnings.simplefilter("ignore", UserWarning)
-            minari.create_dataset_from_buffers(
-                dataset_id,
-                episodes,
-                observation_space=env.observation_space,
-                action_space=env.action_space,
-                data_format="arrow",
-                algorithm_name="prefrl",
-                description="Segments that were compared; the info `key` is 15 hexadecimal digits of the key.",
-            )
-    except ValueError as error:
+        there = Path(get_dataset_path(dataset_id))
+        was_there = there.exists()
+        done = False
+        try:
+            with warnings.catch_warnings():  # an author, a permalink and the like are for who publishes it
+                warnings.simplefilter("ignore", UserWarning)
+                minari.create_dataset_from_buffers(
+                    dataset_id,
+                    episodes,
+                    observation_space=env.observation_space,
+                    action_space=env.action_space,
+                    data_format="arrow",
+                    algorithm_name="prefrl",
+                    description="Segments that were compared; the info `key` is 15 hexadecimal digits of the key.",
+                )
+            done = True
+        finally:
+            if not done and not was_there:  # half a dataset would hold its id
+                shutil.rmtree(there, ignore_errors=True)
+    except (OSError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
         raise UserError(
             f"Minari cannot make the dataset {dataset_id!r}: {' '.join(str(error).split()):.200}."
         ) from error
     finally:
         env.close()
-
-
-def _arguments(config: LabelsConfig) -> dict[str, Any]:
-    """The arguments of the environment that the answers are about: what the caller says, or what their run had."""
-    if config.env_kwargs is None and "://" not in config.places[0]:
-        place = Path(config.places[0])
-        run = (place.parent if place.is_file() else place) / "config.toml"
-        if run.is_file():
-            return Task.of(from_toml(TrainConfig, run)).kwargs
-    return name_value(config.env_kwargs or (), "environment argument")
+    return len(rows["segments"]) - len(segments)
 
 
 @dataclass(frozen=True)
@@ -260,10 +347,10 @@ class Agreement:
 
 def agreements(given: Iterable[Given]) -> list[Agreement]:
     """Each two labelers that share answered questions; skips are left out."""
-    by: dict[str, dict[str, float]] = {}
+    by: dict[str, dict[str, str]] = {}
     for answer in given:
         if answer.mu is not None:
-            by.setdefault(answer.labeler, {})[answer.key] = answer.mu
+            by.setdefault(answer.labeler, {})[answer.key] = word_of(answer.mu)  # left, right or equal
     found = []
     for one, other in combinations(sorted(by), 2):
         shared = sorted(by[one].keys() & by[other].keys())
@@ -282,7 +369,7 @@ def exchange(config: LabelsConfig) -> str:
     if config.action == "stats":
         texts = []
         for place in config.places:
-            with Store(store_of(place)) as store:
+            with Store.reading(store_of(place)) as store:
                 texts.append(report(store))
         return "\n\n".join(texts)
     if config.out is None:
@@ -293,7 +380,9 @@ def exchange(config: LabelsConfig) -> str:
             raise UserError(f"export writes one store at a time, and {len(config.places)} are named: merge them first.")
         rows = read(config.places[0])
         if config.format == "minari":
-            write_minari(rows, config.out, env_kwargs=_arguments(config))
+            left_out = write_minari(rows, config.out, **_environment(config))
+            if left_out:
+                return f"{config.out}\n{left_out} segments of a single step have no transition, and are left out"
         else:
             write(rows, Path(config.out), config.format)
         return config.out
@@ -302,6 +391,17 @@ def exchange(config: LabelsConfig) -> str:
         for rows in found:
             store.restore(rows)
         return report(store)
+
+
+def _environment(config: LabelsConfig) -> dict[str, Any]:
+    """How the run made its environment: as its folder says, or as is said beside a store that is in none."""
+    place, given = Path(config.places[0]), config.env_kwargs
+    place = place.parent if place.is_file() else place
+    if not (place / "config.toml").is_file():
+        return {"env_kwargs": name_value(given or (), "environment argument")}
+    run = from_toml(TrainConfig, place / "config.toml")
+    kwargs = run.env_kwargs if given is None else given
+    return {"env_kwargs": name_value(kwargs or (), "environment argument"), "fixed_horizon": run.fixed_horizon}
 
 
 def report(store: Store) -> str:
@@ -315,7 +415,8 @@ def report(store: Store) -> str:
     ]
     for who in sorted({answer.labeler for answer in given}):
         mine = [answer for answer in given if answer.labeler == who]
-        said = [sum(answer.mu == mu for answer in mine) for mu in (1.0, 0.0, 0.5, None)]
+        words = [word_of(answer.mu) for answer in mine]
+        said = [words.count(word) for word in ("left", "right", "equal", "cannot tell")]
         seconds = float(np.median([answer.seconds for answer in mine]))
         lines.append(f"{who:<24} " + " ".join(f"{count:>6}" for count in said) + f" {seconds:>9.1f}")
     agreed = [f"{a.one} and {a.other}: kappa {a.kappa:.2f} over {a.questions} questions" for a in agreements(given)]

@@ -1,8 +1,8 @@
 """People, who answer through the store, at their own pace, while training goes on.
 
-Their questions are in the store; whoever shows them (`prefrl label`) records the answers there, and this labeler
-hands over what has come back. With no patience that is the paper's asynchronous regime (section 2.2): the policy goes
-on learning from the reward so far, and an answer counts from the phase after it arrives.
+Their questions are in the store; whoever shows them (`prefrl label`) records the answers there, and this labeler waits
+for them, as long as it was told to. With no patience that is the paper's asynchronous regime (section 2.2): the policy
+goes on learning from the reward so far, and an answer counts from the phase after it arrives.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from prefrl.queries.store import Store
 from prefrl.words.preference import Preference, Query
@@ -19,7 +20,7 @@ AT_ONCE = 50  # open questions handed to the oracle at a time
 
 
 class Human:
-    """Returns the answers that have arrived since it was last called, whichever questions they are to.
+    """Waits for people; what they answer reaches the store by itself, so it returns none of it.
 
     Args:
         store: where the questions are, and where the answers will be.
@@ -46,28 +47,22 @@ class Human:
         self.store, self.patience_s, self.keep_up, self.slowdown = store, patience_s, keep_up, slowdown
         self.stand_in, self.stand_in_after_s = stand_in, stand_in_after_s
         self.clock, self.sleep = clock, sleep
-        self.asked, self.open = 0, 0
-        _, _, self._after = store.news()  # answers that are there already are no news
-        self._gone: list[tuple[str, str]] = []
+        self.asked = 0
         self._returned = clock()
 
     def __call__(self, queries: Sequence[Query]) -> list[Preference]:
-        """The answers that have arrived, late ones included; waits as it was told to, and never for ever on a slip."""
+        """Wait for answers to what is open, these among it, and never for ever on a slip."""
         began = self.clock()
         slow_until = began + (self.slowdown - 1) * (began - self._returned)
         self.asked += len(queries)
-        found: dict[tuple[str, str], Preference] = {}
         while True:
             self._stand_in()
-            new, gone, self._after = self.store.news(self._after)
-            self._gone += [pair for pair in gone if found.pop(pair, None) is None]
-            found |= {(p.query.key, p.labeler): p for p in new}
-            self.open = self.store.counts().open
-            behind = self.asked - self.open < self.keep_up * self.asked
+            unanswered = self.store.counts().open
+            behind = self.asked - unanswered < self.keep_up * self.asked
             until = max(began + self.patience_s, slow_until if behind else began)
-            if self.open == 0 or self.clock() >= until:
+            if unanswered == 0 or self.clock() >= until:
                 self._returned = self.clock()
-                return list(found.values())
+                return []
             self.sleep(min(LOOK_S, until - self.clock()))
 
     def observe_policy(self, mean_return: float, episode_steps: float) -> None:
@@ -76,10 +71,17 @@ class Human:
         if told is not None:
             told(mean_return, episode_steps)
 
-    def pop_withdrawn(self) -> list[tuple[str, str]]:
-        """Query key and labeler of answers handed over before that have been taken back since."""
-        gone, self._gone = self._gone, []
-        return gone
+    def state_dict(self) -> dict[str, Any]:
+        """What later waiting and the stand-in's answers depend on, as JSON values."""
+        say = getattr(self.stand_in, "state_dict", None)
+        return {"asked": self.asked, "stand_in": None if say is None else say()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.asked = state["asked"]
+        read = getattr(self.stand_in, "load_state_dict", None)
+        if state["stand_in"] is not None and read is not None:
+            read(state["stand_in"])
 
     def _stand_in(self) -> None:
         if self.stand_in is None or self.stand_in_after_s is None:

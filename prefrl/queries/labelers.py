@@ -1,15 +1,15 @@
 """Who answers: labelers by name.
 
 A labeler is any object called with a sequence of queries that returns the answers that have come back, possibly
-fewer than were asked. One that also has `observe_policy(mean_return, episode_steps)` is told before each phase how
-the current policy does; one that has `state_dict()` and `load_state_dict(state)` is saved with the run.
+fewer than were asked, and late ones among them. One that also has `observe_policy(mean_return, episode_steps)` is told
+before each phase how the current policy does; one that has `state_dict()` and `load_state_dict(state)` is saved with
+the run. `prefrl.queries.answering` is what calls it.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 from prefrl.queries.human import Human
@@ -72,41 +72,18 @@ def make_labeler(name: str, teachers: Sequence[str], seed: int, **people: Any) -
     """
     if name in LABELERS:
         return LABELERS[name](teachers, seed, **people)
-    labeler = find_factory(name)(seed=seed)
+    try:
+        labeler = find_factory(name)(seed=seed)
+    except UserError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or "no message"
+        raise UserError(
+            f"labeler {name!r} could not be made: factory(seed={seed}) failed with {type(error).__name__}: {said:.200}."
+        ) from error
     if not callable(labeler):
         raise UserError(
             f"labeler {name!r} made {labeler!r}, which is not callable: return an object that takes a sequence of "
             "queries and returns a list of preferences."
         )
     return labeler
-
-
-def answers_of(name: str, labeler: Labeler, queries: Sequence[Query]) -> list[Preference]:
-    """What the labeler called `name` says to these queries.
-
-    Raises:
-        UserError: it returned something else than a list of preferences.
-    """
-    answers: Any = labeler(queries)
-    wrong = None
-    if not isinstance(answers, Sequence):
-        wrong = f"{answers!r:.80}"
-    elif others := [answer for answer in answers if not _is_preference(answer)]:
-        wrong = f"a {type(answers).__name__} with {others[0]!r:.80} in it"
-    if wrong:
-        raise UserError(
-            f"labeler {name!r} returned {' '.join(wrong.split())}: it must return a list of prefrl.Preference, each "
-            "with the query that it answers, mu, the labeler's name as text, and seconds as a number."
-        )
-    return list(answers)
-
-
-def _is_preference(answer: Any) -> bool:
-    """Whether this can be recorded and learned from; `Preference` itself looks at mu alone."""
-    return (
-        isinstance(answer, Preference)
-        and isinstance(answer.query, Query)
-        and isinstance(answer.mu, Real | None)
-        and isinstance(answer.labeler, str)
-        and isinstance(answer.seconds, Real)
-    )

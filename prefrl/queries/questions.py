@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from prefrl.experience.recorder import Episode, Recorder, mean_steps, mean_true_return
+from prefrl.queries.answering import Answering, Replies
+from prefrl.queries.asker import Asker
 from prefrl.queries.exchange import inherit
-from prefrl.queries.labelers import answers_of, make_labeler
+from prefrl.queries.labelers import make_labeler
 from prefrl.queries.patient_store import PatientStore
-from prefrl.queries.store import Store
-from prefrl.queries.strategies import find_strategy, select, uniform
+from prefrl.queries.strategies import find_strategy
 from prefrl.rewards.models import LearnedModel, Model
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.words.lookup import lookup
-from prefrl.words.preference import Preference, Query
+from prefrl.words.preference import Query
 from prefrl.words.schedules import SCHEDULES, label_counts
 
 
@@ -36,14 +37,14 @@ class Questions:
     def __init__(
         self, config: ResolvedTrain, model: LearnedModel, folder: Path, rng: np.random.Generator, quiet: bool
     ) -> None:
-        self.config, self.model, self.rng = config, model, rng
-        self.store = PatientStore(config.store) if config.store else Store(folder / "labels.sqlite")
+        self.config, self.model = config, model
+        self.store = PatientStore(config.store or folder / "labels.sqlite", folder)
         inherit(self.store, config.labels_from, config.env, config.segment_steps)
         self.inherited = self.store.answers()[0]
         self.are_watched = config.labeler == "human"  # people like to see the policy that they teach
         if self.are_watched and not quiet:
             print(f"people answer at `prefrl label {folder}`", file=sys.stderr)
-        self.labeler: Any = make_labeler(
+        labeler = make_labeler(
             config.labeler,
             config.teachers,
             config.seed,
@@ -53,43 +54,58 @@ class Questions:
             slowdown=config.slowdown,
             stand_in_after_s=config.oracle_after,
         )
-        self.strategy = find_strategy(config.strategy)
-        self.asked, self.answered, self.seconds = 0, 0, 0.0
+        self.answering = Answering(config.labeler, labeler, self.store)
+        self.asker = Asker(find_strategy(config.strategy), config.candidates, config.segment_steps, rng)
+        self.asker.leave_out(self.store.occasions())  # of other runs
+        self.asked, self.answered, self.open, self.seconds = 0, 0, 0, 0.0
 
     def ask(self, env: Recorder, count: int) -> list[Query]:
         """So many pairs, those most worth asking of all candidates; of an unfitted r-hat, any."""
-        candidates = env.pairs(count * self.config.candidates, self.config.segment_steps, self.rng)
-        queries = select(self.strategy if self.model.fitted else uniform, self.model.r_hat, candidates, count).queries()
+        queries = self.asker.ask(env, self.model.r_hat, count, self.model.fitted)
         self.store.ask(queries, self.config.second_opinions)
         self.asked += len(queries)
         return queries
 
-    def answer(self, queries: Sequence[Query], episodes: Sequence[Episode]) -> list[Preference]:
+    def answer(self, queries: Sequence[Query], episodes: Sequence[Episode]) -> Replies:
         """What has come back, to these and to earlier questions; who answers is told how the policy does."""
-        if hasattr(self.labeler, "observe_policy"):
-            self.labeler.observe_policy(mean_true_return(episodes), mean_steps(episodes))
-        answers = answers_of(self.config.labeler, self.labeler, queries)
-        self.store.add(answers)
-        self.answered += sum(answer.mu is not None for answer in answers)
-        self.seconds += sum(answer.seconds for answer in answers)
-        return answers
+        replies = self.answering.answer(queries, mean_true_return(episodes), mean_steps(episodes))
+        self.answered += sum(answer.mu is not None for answer in replies.given) - len(replies.taken_back)
+        self.seconds += sum(answer.seconds for answer in replies.given)
+        self.open = replies.open
+        return replies
 
     def measures(self) -> dict[str, float]:
         """Columns of metrics.csv: questions asked, answered and open so far, and what answering took."""
         return {
             "labels_asked": self.asked,
             "labels_answered": self.answered,
-            "labels_open": getattr(self.labeler, "open", 0),
+            "labels_open": self.open,
             "labelling_seconds": self.seconds,
         }
 
     def state(self) -> dict[str, Any]:
-        """The counts, the generator, and what the labeler goes on from."""
-        return {"asked": self.asked, "answered": self.answered, "seconds": self.seconds}
+        """What was asked, of whom and how they answer, and the counts."""
+        return {
+            "asker": self.asker.state(),
+            "answering": self.answering.state(),
+            "asked": self.asked,
+            "answered": self.answered,
+            "seconds": self.seconds,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
+        self.asker.restore(state["asker"])
+        self.answering.restore(state["answering"])
         self.asked, self.answered, self.seconds = state["asked"], state["answered"], state["seconds"]
+
+    def settle(self) -> None:
+        """See that every answer is recorded, before the run may say that it has finished.
+
+        Raises:
+            UserError: the store did not come back; what could not be recorded is in the run's folder.
+        """
+        self.store.settle()
 
     def close(self) -> None:
         """Close the store."""

@@ -2,19 +2,27 @@
 
 One store is one database of one run, an SQLite file unless a URL names another kind. Nothing recorded is ever lost: an
 answer that somebody takes back moves, whole, to the withdrawals. Nothing is pickled.
+
+The tables keep questions of several kinds (`prefrl.words.preference.KINDS`), and `dump` and `restore` carry them all;
+the other methods are about pairs.
 """
 
 from __future__ import annotations
 
 import secrets
+import shutil
+import socket
+import sqlite3
+import tempfile
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import sqlalchemy as sa
@@ -23,9 +31,11 @@ from prefrl.queries.store_tables import (
     ANSWERS,
     ARRAYS,
     INTEGERS,
+    ITEMS,
     LEASES,
     MIGRATIONS,
     QUERIES,
+    RUN,
     SCHEMA_VERSION,
     SEGMENTS,
     TABLES,
@@ -34,11 +44,25 @@ from prefrl.queries.store_tables import (
     utc_now,
 )
 from prefrl.words.errors import UserError
-from prefrl.words.preference import Preference, Query, Segment
+from prefrl.words.preference import Occasion, Preference, Query, Segment
+
+PATIENCE_S = 30.0  # for a turn in a file that others write to
+LEFT, RIGHT = ITEMS.alias("left_item"), ITEMS.alias("right_item")
+PAIRS = sa.join(
+    sa.join(QUERIES, LEFT, sa.and_(LEFT.c.query_key == QUERIES.c.key, LEFT.c.place == 0, QUERIES.c.kind == "pair")),
+    RIGHT,
+    sa.and_(RIGHT.c.query_key == QUERIES.c.key, RIGHT.c.place == 1),
+)
+SIDES = (QUERIES.c.key, LEFT.c.segment_key, RIGHT.c.segment_key)
+DECIDED = sa.or_(ANSWERS.c.mu.is_not(None), ANSWERS.c.choice.is_not(None))
 
 
 class UnreachableError(UserError):
     """The database does not answer, or has no room: what could not be written now may be written later."""
+
+
+class NothingThereError(UserError):
+    """There is no store to look at: no such file, or an empty database."""
 
 
 class RefusedError(UserError):
@@ -80,7 +104,7 @@ class Given:
 
 
 Rows = dict[str, list[dict[str, Any]]]
-"""Everything a store holds but its leases, table by table: segments, queries, answers, withdrawals."""
+"""Everything a store holds but its leases, by table: segments, queries, items, answers, withdrawals."""
 
 
 class Store:
@@ -89,29 +113,102 @@ class Store:
     Every method raises UserError when the database cannot be reached, read or written.
     """
 
-    def __init__(self, url: str | Path) -> None:
+    def __init__(self, url: str | Path, patience_s: float = PATIENCE_S, read_only: bool = False) -> None:
         """Open a store, new where there is none; one of an older schema is migrated.
 
-        Its `url` is the path of an SQLite file, ":memory:" (gone when closed), or a URL as SQLAlchemy reads it. Raises
-        UserError when that leads nowhere, or to something else than a store that this version can read.
+        Its `url` is the path of an SQLite file, ":memory:" (gone when closed), or a URL as SQLAlchemy reads it. For a
+        turn in a file it waits `patience_s` seconds. Raises UserError when that leads nowhere, or to something else
+        than a store that this version can read.
         """
-        self._engine, self._name = _connect(url)
+        self.read_only = read_only
+        self._file: tuple[Path, tuple[int, int]] | None = None  # of SQLite: where it is, and which it was when opened
+        self._engine, self._name = _connect_to_read(url) if read_only else _connect(url, patience_s)
         self._turn = threading.Lock()
         try:
-            with self._transaction() as connection:
-                if connection.dialect.name == "postgresql":  # which lets two create one table at once, and fail
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(b"prefrl"))))
-                connection.execute(sa.schema.CreateTable(VERSION, if_not_exists=True))  # first: creators take turns
-                if sa.inspect(connection).get_table_names() == [VERSION.name]:
-                    TABLES.create_all(connection)
-                    connection.execute(sa.insert(VERSION).values(schema_version=SCHEMA_VERSION))
-                while migrate := MIGRATIONS.get(connection.execute(sa.select(VERSION)).scalar() or 0):
-                    migrate(connection)
-                    connection.execute(sa.update(VERSION).values(schema_version=VERSION.c.schema_version + 1))
-                self._check_version(connection.execute(sa.select(VERSION)).scalar())
+            if read_only:
+                self._look()
+            else:
+                self._create_or_migrate()
+                if self._engine.dialect.name == "sqlite" and Path(self._name).is_file():
+                    self._file = Path(self._name), _identity(Path(self._name))
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def reading(cls, url: str | Path) -> Store:
+        """A store to look at: nothing is created, migrated or written, not even beside it.
+
+        An older one in a file is seen through a copy in memory, which is migrated.
+
+        Raises:
+            NothingThereError: there is none.
+            UserError: it cannot be read, is something else, or is an older one on a server.
+        """
+        return cls(url, read_only=True)
+
+    def _create_or_migrate(self) -> None:
+        with self._transaction() as connection:
+            if connection.dialect.name == "postgresql":  # which lets two create one table at once, and fail
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(b"prefrl"))))
+            connection.execute(sa.schema.CreateTable(VERSION, if_not_exists=True))  # first: creators take turns
+            if sa.inspect(connection).get_table_names() == [VERSION.name]:
+                TABLES.create_all(connection)
+                connection.execute(sa.insert(VERSION).values(schema_version=SCHEMA_VERSION))
+            _migrate(connection)
+            self._check_version(connection.execute(sa.select(VERSION)).scalar())
+
+    def _look(self) -> None:
+        with self._transaction() as connection:
+            names = sa.inspect(connection).get_table_names()
+            if not names:
+                raise NothingThereError(f"there is no store at {self._name}: it is an empty database.")
+            version = connection.execute(sa.select(VERSION)).scalar() if VERSION.name in names else None
+        if version in MIGRATIONS and self._engine.dialect.name == "sqlite":
+            copy = sqlite3.connect(":memory:", check_same_thread=False)
+            with closing(self._engine.raw_connection()) as there:
+                cast(sqlite3.Connection, there.driver_connection).backup(copy)
+            self._engine.dispose()
+            self._engine = _sqlite_engine(sa.URL.create("sqlite"), creator=lambda: copy)
+            with self._transaction() as connection:
+                version = _migrate(connection)
+        elif version in MIGRATIONS:
+            raise UserError(
+                f"the store {self._name} has schema version {version} and this prefrl reads {SCHEMA_VERSION}: looking "
+                f"changes nothing there, and `prefrl label`, or `prefrl labels import` into it, brings it up to date."
+            )
+        self._check_version(version)
+
+    def claim(self, folder: Path) -> None:
+        """Make this the store of the run in that folder, and of no other.
+
+        Raises:
+            UserError: it is another run's, or holds questions already.
+        """
+        owner = _owner(folder)
+        with self._writing() as connection:
+            before = connection.execute(sa.select(RUN.c.owner)).scalar()
+            if before == owner:
+                return
+            asked = connection.execute(sa.select(sa.func.count()).select_from(QUERIES)).scalar()
+            if before is not None or asked:
+                by = f" ({before})" if before else ""
+                raise UserError(
+                    f"the store {self._name} holds {asked} questions of another run{by}: give an empty database, or "
+                    f"start from its answers with --labels-from."
+                )
+            connection.execute(sa.insert(RUN).values(id=1, owner=owner))
+
+    def release(self, folder: Path) -> None:
+        """Let another run have the store, if it is of the run in that folder and nothing has been asked."""
+        unused = sa.and_(RUN.c.owner == _owner(folder), ~sa.exists().select_from(QUERIES))
+        with self._writing() as connection:
+            connection.execute(sa.delete(RUN).where(unused))
+
+    def is_of_another(self, folder: Path) -> bool:
+        """Whether another run than the one in that folder has claimed the store."""
+        with self._transaction() as connection:
+            return connection.execute(sa.select(RUN.c.owner)).scalar() not in (None, _owner(folder))
 
     def ask(self, queries: Sequence[Query], second_opinions: float = 0.0) -> None:
         """Record that these were asked, all or none; a query asked before is kept as it was.
@@ -121,21 +218,25 @@ class Store:
         with self._writing() as connection:
             _record_queries(connection, queries, second_opinions)
 
-    def add(self, preferences: Sequence[Preference]) -> None:
-        """Record these answers, all or none, on disk when this returns.
+    def add(self, preferences: Sequence[Preference]) -> list[Preference]:
+        """Record these answers, all or none, on disk when this returns; those that were taken, in order.
 
-        Of several answers by one labeler to one query the first is kept. A query that was never asked here is recorded
+        Of several answers by one labeler to one query the first is taken. A query that was never asked here is recorded
         too, so the answers of one store can be added to another.
         """
         rows = [{"query_key": p.query.key, "labeler": p.labeler, "mu": p.mu, "seconds": p.seconds} for p in preferences]
+        first: dict[tuple[str, str], Preference] = {}
+        for p in preferences:
+            first.setdefault((p.query.key, p.labeler), p)
         with self._writing() as connection:
             _record_queries(connection, [p.query for p in preferences])
-            _record_answers(connection, rows)
+            taken = _record_answers(connection, rows)
+        return [first[row["query_key"], row["labeler"]] for row in taken]
 
     def answers(self, after: int = 0) -> tuple[list[Preference], int]:
         """Answers in order of arrival, skips included, and the id to give as `after` for those yet to arrive.
 
-        Equal queries are one object, and so are equal segments, among the answers of one call.
+        Equal queries are one object, and so are equal segments of one occasion, among the answers of one call.
         """
         with self._transaction() as connection:
             return _read_answers(connection, after)
@@ -143,15 +244,29 @@ class Store:
     def news(self, after: tuple[int, int] = (0, 0)) -> tuple[list[Preference], list[tuple[str, str]], tuple[int, int]]:
         """What happened since: answers that arrived, then (query key, labeler) of earlier ones that were taken back.
 
-        What was taken back comes first, in time: a query among both has been answered anew. The third is what to give
-        as `after` the next time.
+        What was taken back comes first, in time: a query among both has been answered anew. A skip that is taken back
+        is no news: nothing was learned from it. The third is what to give as `after` the next time.
         """
         gone = sa.select(WITHDRAWALS).where(WITHDRAWALS.c.id > after[1]).order_by(WITHDRAWALS.c.id)
-        with self._writing() as connection:  # one moment for both
+        with self._moment() as connection:
             answers, last = _read_answers(connection, after[0])
             rows = connection.execute(gone).all()
-        withdrawn = [(row.query_key, row.labeler) for row in rows if row.answer_id <= after[0]]
+        withdrawn = [(row.query_key, row.labeler) for row in rows if row.answer_id <= after[0] and row.mu is not None]
         return answers, withdrawn, (last, rows[-1].id if rows else after[1])
+
+    def place(self) -> tuple[int, int]:
+        """Where the news ends by now, as `news` takes it."""
+        ends = [sa.select(sa.func.max(table.c.id)).scalar_subquery() for table in (ANSWERS, WITHDRAWALS)]
+        with self._transaction() as connection:
+            answer, withdrawal = connection.execute(sa.select(*ends)).one()
+        return answer or 0, withdrawal or 0
+
+    def occasions(self) -> list[tuple[Occasion, Occasion]]:
+        """Of every pair that was asked: when its segments were cut, left and right."""
+        columns = [side.c[name] for side in (LEFT, RIGHT) for name in Occasion._fields]
+        with self._transaction() as connection:
+            rows = connection.execute(sa.select(*columns).select_from(PAIRS).order_by(QUERIES.c.id)).all()
+        return [(Occasion(*row[:4]), Occasion(*row[4:])) for row in rows]
 
     def lease(self, labeler: str, count: int, seconds: float) -> list[Lease]:
         """Up to `count` questions, oldest first, that are this labeler's alone to answer for so many seconds.
@@ -160,19 +275,20 @@ class Store:
         people at a time than are to answer it, and never with one who has answered it.
         """
         now = utc_now()
-        columns = (QUERIES.c.key, QUERIES.c.left_key, QUERIES.c.right_key)
         live = sa.and_(LEASES.c.query_key == QUERIES.c.key, LEASES.c.until > now)
         others = sa.select(sa.func.count()).where(live, LEASES.c.labeler != labeler).scalar_subquery()
         mine = sa.exists().where(ANSWERS.c.query_key == QUERIES.c.key, ANSWERS.c.labeler == labeler)
         with self._writing() as connection:
             held = connection.execute(
-                sa.select(*columns, LEASES.c.ticket)
-                .where(live, LEASES.c.labeler == labeler)
+                sa.select(*SIDES, LEASES.c.ticket)
+                .select_from(PAIRS.join(LEASES, live))
+                .where(LEASES.c.labeler == labeler)
                 .order_by(QUERIES.c.id)
                 .limit(count)
             ).all()
             keys = [row.key for row in held]
-            free = sa.select(*columns).where(QUERIES.c.wanted > 0, others < QUERIES.c.wanted, ~mine)
+            free = sa.select(*SIDES).select_from(PAIRS)
+            free = free.where(QUERIES.c.wanted > 0, others < QUERIES.c.wanted, ~mine)
             free = free.where(QUERIES.c.key.not_in(keys)).order_by(QUERIES.c.id).limit(count - len(held))
             new = connection.execute(free).all() if len(held) < count else []
             if keys:
@@ -219,7 +335,7 @@ class Store:
             connection.execute(sa.delete(ANSWERS).where(ANSWERS.c.id == row["id"]))
             this = QUERIES.c.key == row["query_key"]
             connection.execute(sa.update(QUERIES).where(this).values(wanted=QUERIES.c.wanted + 1))
-            question = connection.execute(sa.select(QUERIES.c.key, QUERIES.c.left_key, QUERIES.c.right_key).where(this))
+            question = connection.execute(sa.select(*SIDES).select_from(PAIRS).where(this))
             return _give(connection, Lease(*question.one(), _ticket()), labeler, seconds)
 
     def unanswered(self, most: int, asked_before: datetime | None = None) -> list[Query]:
@@ -227,29 +343,30 @@ class Store:
         answered = sa.exists().where(ANSWERS.c.query_key == QUERIES.c.key)
         shown = sa.exists().where(LEASES.c.query_key == QUERIES.c.key, LEASES.c.until > utc_now())
         early = QUERIES.c.asked_at < (asked_before or utc_now() + timedelta(days=1))
-        wanted = sa.select(QUERIES).where(QUERIES.c.wanted > 0, early, ~answered, ~shown)
+        wanted = sa.select(QUERIES.c.key).where(QUERIES.c.kind == "pair", QUERIES.c.wanted > 0)
+        wanted = wanted.where(early, ~answered, ~shown)
         with self._transaction() as connection:
-            rows = connection.execute(wanted.order_by(QUERIES.c.id).limit(most)).all()
-            segments = _read_segments(connection, [key for row in rows for key in (row.left_key, row.right_key)])
-        return [Query(segments[row.left_key], segments[row.right_key]) for row in rows]
+            keys = list(connection.execute(wanted.order_by(QUERIES.c.id).limit(most)).scalars())
+            queries = _read_queries(connection, keys)
+        return [queries[key] for key in keys]
 
     def segment(self, key: str) -> Segment | None:
         """The segment of this key, if there is one."""
         with self._transaction() as connection:
-            return _read_segments(connection, [key]).get(key)
+            row = connection.execute(sa.select(SEGMENTS).where(SEGMENTS.c.key == key)).one_or_none()
+        return None if row is None else Segment(*row[1], *row[2:])
 
     def given(self, newest: int | None = None) -> list[Given]:
         """Answers without their segments, newest first, all or so many of the newest."""
-        about = ANSWERS.join(QUERIES, QUERIES.c.key == ANSWERS.c.query_key)
-        about = about.join(SEGMENTS, SEGMENTS.c.key == QUERIES.c.left_key)
+        about = PAIRS.join(ANSWERS, ANSWERS.c.query_key == QUERIES.c.key)
         columns = [ANSWERS.c[name] for name in ("query_key", "labeler", "mu", "seconds", "answered_at")]
-        chosen = sa.select(*columns, SEGMENTS.c.step).select_from(about).order_by(ANSWERS.c.id.desc()).limit(newest)
+        chosen = sa.select(*columns, LEFT.c.step).select_from(about).order_by(ANSWERS.c.id.desc()).limit(newest)
         with self._transaction() as connection:
             return [Given(*row[:4], _utc(row[4]), row[5]) for row in connection.execute(chosen)]
 
     def counts(self) -> Counts:
         """How much was asked, answered and skipped, how long answering took, what is open and what was taken back."""
-        answers, answered = sa.func.count(ANSWERS.c.id), sa.func.count(ANSWERS.c.mu)
+        answers, answered = sa.func.count(ANSWERS.c.id), sa.func.count(sa.case((DECIDED, 1)))
         seconds = sa.func.coalesce(sa.func.sum(ANSWERS.c.seconds), 0.0)
         asked, wanted, withdrawn = (
             sa.select(sa.func.count()).select_from(table).where(which).scalar_subquery()
@@ -261,10 +378,14 @@ class Store:
 
     def dump(self) -> Rows:
         """Everything that was asked, answered and taken back, as `restore` takes it."""
-        order = (SEGMENTS.c.key, QUERIES.c.id, ANSWERS.c.id, WITHDRAWALS.c.id)
-        with self._writing() as connection:  # one moment for all
+        order = (SEGMENTS.c.key, QUERIES.c.id, ITEMS.c.query_key, ANSWERS.c.id, WITHDRAWALS.c.id)
+        with self._moment() as connection:
             tables = {
-                column.table.name: connection.execute(sa.select(column.table).order_by(column)).mappings().all()
+                column.table.name: connection.execute(
+                    sa.select(column.table).order_by(column, *([ITEMS.c.place] if column.table is ITEMS else []))
+                )
+                .mappings()
+                .all()
                 for column in order
             }
         return {
@@ -273,10 +394,14 @@ class Store:
         }
 
     def restore(self, rows: Rows) -> None:
-        """Add what another store's `dump` holds, all or none; what is here already is kept as it was."""
+        """Add what another store's `dump` holds, all or none; what is here already is kept as it was.
+
+        Rows from elsewhere go through `prefrl.queries.rows.checked` first.
+        """
         with self._writing() as connection:
             _record(connection, rows["segments"], SEGMENTS.c.key)
             _record(connection, rows["queries"], QUERIES.c.key)
+            _record(connection, rows["items"], ITEMS.c.query_key, ITEMS.c.place)
             wanted = {row.key: row.wanted for row in connection.execute(sa.select(QUERIES.c.key, QUERIES.c.wanted))}
             _record_answers(connection, rows["answers"])
             for row in rows["queries"]:  # a new query came with what is still wanted; an old one keeps the lesser
@@ -305,8 +430,18 @@ class Store:
         self.close()
 
     @contextmanager
+    def _moment(self) -> Iterator[sa.Connection]:
+        """A transaction in which everything is read as it is at one moment, with or without leave to write."""
+        with self._transaction() if self.read_only else self._writing() as connection:
+            yield connection
+
+    @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
         """All or nothing."""
+        if self._file is not None and _identity(self._file[0]) != self._file[1]:
+            raise UnreachableError(  # SQLite would go on with a file that nobody finds any more
+                f"the store {self._name} has been removed, or another file put in its place: put it back."
+            )
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -325,6 +460,8 @@ class Store:
 
         Hence what is unrecorded stays so until this records it, and the ids of answers grow in the order of commits.
         """
+        if self.read_only:
+            raise UserError(f"the store {self._name} was opened to be looked at: nothing is written there.")
         turn = sa.update(VERSION).values(schema_version=VERSION.c.schema_version)
         with self._turn, self._transaction() as connection:  # threads wait here, and not in the database
             version = connection.execute(turn.returning(VERSION.c.schema_version)).scalar()
@@ -356,32 +493,126 @@ def check_url(url: str | None) -> None:
             )
 
 
-def _connect(url: str | Path) -> tuple[sa.Engine, str]:
+def check_free(url: str) -> None:
+    """Whether a run may take its store there, as far as can be told by looking.
+
+    Raises:
+        UserError: it holds questions of another run, cannot be read, or is something else.
+    """
+    try:
+        with Store.reading(url) as store:
+            if asked := store.counts().asked:
+                raise UserError(
+                    f"the store {store._name!r} holds {asked} questions of another run: give an empty database, or "
+                    f"start from its answers with --labels-from."
+                )
+    except NothingThereError:
+        pass
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    """Which file it is, whatever its name; (0, 0) for none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
+
+
+def _owner(folder: Path) -> str:
+    """A run, as it is known to stores on other machines too."""
+    return f"{socket.gethostname()}:{folder.absolute()}"
+
+
+def _migrate(connection: sa.Connection) -> int:
+    """Bring the tables up to date; their version then."""
+    while migrate := MIGRATIONS.get(version := connection.execute(sa.select(VERSION)).scalar() or 0):
+        migrate(connection)
+        connection.execute(sa.update(VERSION).values(schema_version=VERSION.c.schema_version + 1))
+    return version
+
+
+def _connect(url: str | Path, patience_s: float = PATIENCE_S) -> tuple[sa.Engine, str]:
     """The engine, and the store's name without any password."""
     try:
-        place = sa.make_url(str(url)) if "://" in str(url) else sa.URL.create("sqlite", database=str(url))
+        place = _place(url)
         if place.get_backend_name() != "sqlite":
             limits = {"connect_timeout": 5} if place.get_driver_name().startswith("psycopg") else {}
             engine = sa.create_engine(place, pool_size=10, max_overflow=30, connect_args=limits)
             return engine, place.render_as_string()
-        arguments = {"check_same_thread": False, "timeout": 30}  # one connection: threads share even ":memory:"
-        engine = sa.create_engine(place, poolclass=sa.QueuePool, pool_size=1, max_overflow=0, connect_args=arguments)
+        arguments = {"check_same_thread": False, "timeout": patience_s}
+        engine = _sqlite_engine(place, connect_args=arguments)
     except (sa.exc.ArgumentError, ImportError, ValueError) as error:
         raise UserError(
             f"the store's URL, {str(url).partition('://')[0]}://..., leads nowhere ({' '.join(str(error).split())}): "
             f"give a file's path, or a URL such as 'postgresql+psycopg://user@host/database' with its driver installed."
         ) from error
+    sa.event.listen(engine, "connect", _keep_a_log)
+    return engine, place.database or ":memory:"
+
+
+def _place(url: str | Path) -> sa.URL:
+    return sa.make_url(str(url)) if "://" in str(url) else sa.URL.create("sqlite", database=str(url))
+
+
+def _sqlite_engine(place: sa.URL, **how: Any) -> sa.Engine:
+    """One connection: threads share even ":memory:"."""
+    engine = sa.create_engine(place, poolclass=sa.QueuePool, pool_size=1, max_overflow=0, **how)
     sa.event.listen(engine, "connect", _set_up_sqlite)
     # Python's driver begins a transaction by itself, but not before it reads or creates tables.
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    return engine, place.database or ":memory:"
+    return engine
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.executescript("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
+
+
+def _keep_a_log(connection: Any, _: Any) -> None:
+    """Have readers and a writer not wait for one another: in a store, and never in the database of something else."""
     names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
-    if not names or VERSION.name in names:  # else it is the database of something else, to be left as it is
+    if not names or VERSION.name in names:
         connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _connect_to_read(url: str | Path) -> tuple[sa.Engine, str]:
+    """As `_connect`, to look and not to touch.
+
+    Raises:
+        NothingThereError: there is no such file.
+    """
+    engine, name = _connect(url)
+    if engine.dialect.name != "sqlite":
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True), name
+    file = Path(name)
+    if not file.is_file() or engine.url.query:
+        if name != ":memory:" and not engine.url.query:
+            raise NothingThereError(f"there is no store at {name!r}: give the folder of a run, or a store's file.")
+        return engine, name
+    return _sqlite_engine(engine.url, creator=partial(_open_to_read, file)), name
+
+
+def _open_to_read(file: Path) -> sqlite3.Connection:
+    """A connection that leaves the file, and its folder, as they are.
+
+    What was written last may lie in a log beside the file. Where the log has its index, somebody is at work there or
+    was killed, and SQLite reads both without writing. Where it has none, SQLite would write one: a copy is read. Where
+    there is no log nobody is writing, and SQLite is told so, or it would begin one.
+    """
+    log, index = (file.with_name(file.name + ending) for ending in ("-wal", "-shm"))
+    uri = file.absolute().as_uri()
+    to_read = partial(sqlite3.connect, uri=True, check_same_thread=False, timeout=PATIENCE_S)
+    if log.exists() and log.stat().st_size and not index.exists():
+        copy = sqlite3.connect(":memory:", check_same_thread=False)
+        with tempfile.TemporaryDirectory(prefix="prefrl-") as folder:
+            for part in (file, log):
+                shutil.copyfile(part, Path(folder) / part.name)
+            with closing(sqlite3.connect(Path(folder) / file.name)) as whole:
+                whole.backup(copy)
+        return copy
+    connection = to_read(f"{uri}?mode=ro" if log.exists() and index.exists() else f"{uri}?mode=ro&immutable=1")
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 def _record_queries(connection: sa.Connection, queries: Sequence[Query], second_opinions: float = 0.0) -> None:
@@ -394,19 +625,26 @@ def _record_queries(connection: sa.Connection, queries: Sequence[Query], second_
     ]
     _record(connection, rows, SEGMENTS.c.key)
     rows = [
-        {"key": q.key, "left_key": q.left.key, "right_key": q.right.key}
-        | {"wanted": 1 + (int(q.key, 16) < second_opinions * 16 ** len(q.key))}
+        {"key": q.key, "kind": "pair", "wanted": 1 + (int(q.key, 16) < second_opinions * 16 ** len(q.key))}
         for q in queries
     ]
-    _record(connection, rows, QUERIES.c.key)
+    new = {row["key"] for row in _record(connection, rows, QUERIES.c.key)}
+    rows = [
+        {"query_key": q.key, "place": place, "segment_key": s.key} | {name: getattr(s, name) for name in INTEGERS}
+        for q in queries
+        if q.key in new
+        for place, s in enumerate((q.left, q.right))
+    ]
+    _record(connection, rows, ITEMS.c.query_key, ITEMS.c.place)
 
 
-def _record_answers(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+def _record_answers(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those that are new, each with the next id, and one person fewer still to be asked."""
     new = _record(connection, rows, ANSWERS.c.query_key, ANSWERS.c.labeler, first_id=_next_id(connection))
     fewer = sa.update(QUERIES).where(QUERIES.c.key == sa.bindparam("of"), QUERIES.c.wanted > 0)
     if new:
         connection.execute(fewer.values(wanted=QUERIES.c.wanted - 1), [{"of": row["query_key"]} for row in new])
+    return new
 
 
 def _next_id(connection: sa.Connection) -> int:
@@ -439,24 +677,35 @@ def _record(
 
 
 def _read_answers(connection: sa.Connection, after: int) -> tuple[list[Preference], int]:
-    chosen = sa.select(ANSWERS, QUERIES.c.left_key, QUERIES.c.right_key).join(
-        QUERIES, QUERIES.c.key == ANSWERS.c.query_key
-    )
+    chosen = sa.select(ANSWERS).join(QUERIES, QUERIES.c.key == ANSWERS.c.query_key).where(QUERIES.c.kind == "pair")
     rows = connection.execute(chosen.where(ANSWERS.c.id > after).order_by(ANSWERS.c.id)).all()
-    segments = _read_segments(connection, [key for row in rows for key in (row.left_key, row.right_key)])
-    queries = {row.query_key: Query(segments[row.left_key], segments[row.right_key]) for row in rows}
+    queries = _read_queries(connection, [row.query_key for row in rows])
     preferences = [Preference(queries[row.query_key], row.mu, row.labeler, row.seconds) for row in rows]
     return preferences, rows[-1].id if rows else after
 
 
-def _read_segments(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Segment]:
-    """Segments by key; a key that is not there is left out."""
-    found: dict[str, Segment] = {}
+def _read_queries(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Query]:
+    """Pairs by key, which is the store's own."""
+    shown: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+    held: dict[str, Any] = {}
     distinct = list(dict.fromkeys(keys))
     for start in range(0, len(distinct), 500):
-        chosen = sa.select(SEGMENTS).where(SEGMENTS.c.key.in_(distinct[start : start + 500]))
-        found |= {key: Segment(*steps, *origin) for key, steps, *origin in connection.execute(chosen)}
-    return found
+        items = sa.select(ITEMS).where(ITEMS.c.query_key.in_(distinct[start : start + 500]))
+        for key, _, segment_key, *origin in connection.execute(items.order_by(ITEMS.c.query_key, ITEMS.c.place)):
+            shown.setdefault(key, []).append((segment_key, tuple(origin)))
+            held[segment_key] = None
+    needed = list(held)
+    for start in range(0, len(needed), 500):
+        chosen = sa.select(SEGMENTS.c.key, SEGMENTS.c.steps, SEGMENTS.c.env_id, SEGMENTS.c.scene)
+        for row in connection.execute(chosen.where(SEGMENTS.c.key.in_(needed[start : start + 500]))):
+            held[row.key] = row
+    segments: dict[tuple[str, tuple[int, ...]], Segment] = {}
+    for item in (item for items in shown.values() for item in items):
+        if item not in segments:
+            row = held[item[0]]
+            columns: tuple[Any, ...] = (*row.steps, row.env_id, *item[1], row.scene)
+            segments[item] = Segment(*columns)
+    return {key: Query(*(segments[item] for item in items), asked_as=key) for key, items in shown.items()}
 
 
 def _ticket() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,9 +13,12 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-SCHEMA_VERSION = 2  # one more with every change to the tables below, and a line in MIGRATIONS
+from prefrl.words.errors import UserError
+
+SCHEMA_VERSION = 3  # one more with every change to the tables below, and a line in MIGRATIONS
 ARRAYS = ("observations", "actions", "rewards")
 INTEGERS = ("step", "seed", "env_index", "episode", "offset")
+MOST_BYTES = 1 << 28  # of a segment's arrays: a store that claims more is not ours, and unpacking it fills the memory
 
 
 class _Steps(sa.TypeDecorator[Any]):
@@ -53,13 +57,48 @@ class _Scene(sa.TypeDecorator[Any]):
 
 
 def _pack(array: NDArray[Any]) -> bytes:
+    if array.nbytes > MOST_BYTES:
+        raise UserError(
+            f"a segment of {array.nbytes / 2**20:,.0f} MiB is more than a store keeps, {MOST_BYTES >> 20} MiB: ask "
+            f"about shorter segments, or show smaller observations."
+        )
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, array, allow_pickle=False)
     return zlib.compress(buffer.getvalue(), level=1)
 
 
 def _unpack(packed: bytes) -> NDArray[Any]:
-    return np.lib.format.read_array(io.BytesIO(zlib.decompress(packed)), allow_pickle=False)
+    try:
+        unpacking = zlib.decompressobj()
+        plain = unpacking.decompress(packed, MOST_BYTES + 4096)
+        if not unpacking.eof:
+            raise ValueError(f"an array of more than {MOST_BYTES >> 20} MiB, or not all of one")
+        return array_of(plain)
+    except (ValueError, zlib.error) as error:
+        raise UserError(
+            f"a segment in the store cannot be read ({' '.join(str(error).split()):.150}): it is damaged, or no "
+            f"prefrl wrote it."
+        ) from error
+
+
+def array_of(npy: bytes) -> NDArray[Any]:
+    """The array in a file of NumPy's .npy format, without pickle; nothing is allocated that the file does not hold.
+
+    Raises:
+        ValueError: it is none, or its header claims another size than it has.
+    """
+    file = io.BytesIO(npy)
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} of the .npy format")
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or min(shape, default=0) < 0 or size != len(npy) - file.tell():
+        raise ValueError(f"an array of {dtype} and shape {shape} in {len(npy) - file.tell()} bytes")
+    file.seek(0)
+    array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
 
 
 def utc_now() -> datetime:
@@ -78,16 +117,24 @@ SEGMENTS = sa.Table(
     *(sa.Column(name, sa.BigInteger, nullable=False) for name in INTEGERS),
     sa.Column("scene", _Scene),  # all columns in Segment's order
 )
+"""What segments hold, each once, with the origin of the first that held it."""
 QUERIES = sa.Table(
     "queries",
     TABLES,
     sa.Column("id", sa.Integer, primary_key=True),  # in the order asked
     sa.Column("key", sa.String(32), nullable=False, unique=True),
-    sa.Column("left_key", sa.ForeignKey(SEGMENTS.c.key), nullable=False),
-    sa.Column("right_key", sa.ForeignKey(SEGMENTS.c.key), nullable=False),
+    sa.Column("kind", sa.String, nullable=False, default="pair"),  # as in `prefrl.words.preference.KINDS`
     sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False, default=utc_now),
     sa.Column("wanted", sa.Integer, nullable=False, default=1),  # people who are still to be asked
     sa.Index("queries_wanted", "id", sqlite_where=sa.text("wanted > 0"), postgresql_where=sa.text("wanted > 0")),
+)
+ITEMS = sa.Table(  # what a question shows: of a pair the left segment, then the right one
+    "items",
+    TABLES,
+    sa.Column("query_key", sa.ForeignKey(QUERIES.c.key), primary_key=True),
+    sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),  # from 0
+    sa.Column("segment_key", sa.ForeignKey(SEGMENTS.c.key), nullable=False),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in INTEGERS),  # the occasion
 )
 
 
@@ -95,9 +142,12 @@ def _answer() -> list[sa.Column[Any]]:
     return [
         sa.Column("query_key", sa.ForeignKey(QUERIES.c.key), nullable=False),
         sa.Column("labeler", sa.String, nullable=False),
-        sa.Column("mu", sa.Double),  # weight on the left segment; NULL is a skip
+        sa.Column("mu", sa.Double),  # of a pair, weight on the left segment in [0, 1]; neither mu nor choice is a skip
         sa.Column("seconds", sa.Double, nullable=False),
         sa.Column("answered_at", sa.DateTime(timezone=True), nullable=False, default=utc_now),
+        sa.Column("choice", sa.String),  # of a ranking, places from best to worst, "2>0=1"; of a best one, its place
+        sa.Column("strength", sa.Double),  # how much better, in [0, 1]; NULL where nobody was asked
+        sa.Column("critique", sa.Text),  # what was said about it in words
     ]
 
 
@@ -127,6 +177,15 @@ LEASES = sa.Table(  # who was shown what; a question that nobody answers in time
 )
 
 
+RUN = sa.Table(  # whose questions these are: one row at most
+    "run",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("claimed_at", sa.DateTime(timezone=True), nullable=False, default=utc_now),
+)
+
+
 def _migrate_1(connection: sa.Connection) -> None:
     """To version 2: pictures, leases, withdrawals, and how many people a question is still for."""
     connection.execute(sa.text("ALTER TABLE segments ADD COLUMN scene " + _binary(connection)))
@@ -138,8 +197,41 @@ def _migrate_1(connection: sa.Connection) -> None:
     connection.execute(sa.update(QUERIES).where(QUERIES.c.key.in_(answered)).values(wanted=0))
 
 
+def _migrate_2(connection: sa.Connection) -> None:
+    """To version 3: questions of several kinds, what each shows in a table of its own, more that an answer may say.
+
+    Old questions keep their keys, and so their answers. Their tables are made anew: SQLite drops no column that is a
+    foreign key.
+    """
+    answer = "query_key, labeler, mu, seconds, answered_at"
+    copied = {
+        QUERIES: "id, key, asked_at, wanted",
+        ANSWERS: f"id, {answer}",
+        WITHDRAWALS: f"id, answer_id, {answer}, withdrawn_at",
+        LEASES: "query_key, labeler, ticket, until",
+    }
+    for table in copied:
+        for index in table.indexes:
+            index.drop(connection)
+        connection.execute(sa.text(f"ALTER TABLE {table.name} RENAME TO old_{table.name}"))
+    TABLES.create_all(connection, [*copied, ITEMS, RUN])
+    for table, names in copied.items():
+        more, values = (", kind", ", 'pair'") if table is QUERIES else ("", "")
+        copy = f"INSERT INTO {table.name} ({names}{more}) SELECT {names}{values} FROM old_{table.name}"
+        connection.execute(sa.text(copy))
+    origin = ", ".join(f'"{name}"' for name in INTEGERS)
+    for place, side in enumerate(("left_key", "right_key")):
+        shown = f"SELECT q.key, {place}, s.key, {origin} FROM old_queries q JOIN segments s ON s.key = q.{side}"
+        connection.execute(sa.text(f"INSERT INTO items (query_key, place, segment_key, {origin}) {shown}"))
+    for table in reversed(copied):
+        connection.execute(sa.text(f"DROP TABLE old_{table.name}"))
+    if connection.dialect.name == "postgresql":  # SQLite counts on from the largest id by itself
+        last = "SELECT setval(pg_get_serial_sequence('queries', 'id'), max(id)) FROM queries HAVING max(id) IS NOT NULL"
+        connection.execute(sa.text(last))
+
+
 def _binary(connection: sa.Connection) -> str:
     return sa.LargeBinary().compile(connection.dialect)
 
 
-MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {1: _migrate_1}
+MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {1: _migrate_1, 2: _migrate_2}

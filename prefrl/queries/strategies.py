@@ -48,11 +48,28 @@ def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int
     """The `count` candidates with the highest scores; among equals, the first.
 
     Raises:
-        UserError: the strategy returned something else than a score for each pair.
+        UserError: as `best_first`.
     """
-    if not count:
-        return candidates[np.zeros(0, np.int64)]
-    given: Any = score(r_hat, candidates)
+    return candidates[best_first(score, r_hat, candidates)[:count] if count else np.zeros(0, np.int64)]
+
+
+def best_first(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs) -> NDArray[np.int64]:
+    """The places of the candidates from the highest score to the lowest; among equals, the first comes first.
+
+    Raises:
+        UserError: the strategy failed, or returned something else than a score for each pair.
+    """
+    name = getattr(score, "__name__", repr(score))
+    try:
+        given: Any = score(r_hat, candidates)
+    except UserError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or "no message"
+        raise UserError(
+            f"strategy {name} failed with {type(error).__name__}: {said:.200}; it is called as strategy(r_hat, pairs) "
+            f"and returns one score per pair."
+        ) from error
     n, kind, wrong = len(candidates), type(given).__name__, None
     try:
         scores = np.asarray(given, np.float64)
@@ -64,10 +81,10 @@ def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int
         wrong = f"{kind} ({' '.join(str(error).split()):.150})"
     if wrong:
         raise UserError(
-            f"strategy {getattr(score, '__name__', repr(score))} returned {wrong}: it must return one score per pair, "
+            f"strategy {name} returned {wrong}: it must return one score per pair, "
             f"here an array of {n} numbers, the highest for what should be asked first."
         )
-    return candidates[np.argsort(-scores, kind="stable")[:count]]
+    return np.argsort(-scores, kind="stable")
 
 
 def uniform(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:

@@ -42,8 +42,8 @@ class Model(Protocol):
     def begin(self, given: Sequence[Preference]) -> None:
         """Take in the answers that were there before, and look at the untrained policy's steps, just taken."""
 
-    def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> int:
-        """Learn from these answers from now on, and no longer from those; how many of those there were."""
+    def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> None:
+        """Learn from these answers from now on, and no longer from those, by query key and labeler."""
 
     def fit(self, live: bool) -> None:
         """Explain every answer so far, if the model still learns; it may be done beside the policy's learning."""
@@ -115,11 +115,10 @@ class LearnedModel:
     def _watched(self) -> Watch:
         return Watch(self.r_hat, self.env, self.config.segment_steps, self.config.noise_floor, self._watch_rng)
 
-    def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> int:
-        """Learn from these answers from now on, and no longer from those; how many of those there were."""
-        forgotten = self._fit.forget(taken_back)
+    def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> None:
+        """Learn from these answers from now on, and no longer from those, by query key and labeler."""
+        self._fit.forget(taken_back)
         self._fit.add(given)
-        return forgotten
 
     def fit(self, live: bool) -> None:
         """Explain every answer so far; with `overlap` on another thread, from the second fit on."""
@@ -201,9 +200,8 @@ class TrueReward:
     def begin(self, given: Sequence[Preference]) -> None:
         """Nothing: the scale is taken anew before every phase."""
 
-    def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> int:
+    def take(self, given: Sequence[Preference], taken_back: Sequence[tuple[str, str]]) -> None:
         """Nothing: nobody is asked."""
-        return 0
 
     def fit(self, live: bool) -> None:
         """Take mean and deviation from the window that a learned reward takes them from."""

@@ -6,6 +6,7 @@ how many steps it was taken, and a digest of its content, so that a damaged one 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -52,7 +53,8 @@ def write(folder: Path, step: int, state: State) -> Path:
         for older in sorted(place.glob("*.safetensors"))[:-KEPT]:
             older.unlink()
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()
         raise UserError(
             f"the checkpoint after {step} steps, {len(data) / 2**20:.0f} MiB, cannot be written to {str(place)!r} "
             f"({error.strerror}): the one before it, if there is one, is whole."

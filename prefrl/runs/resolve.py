@@ -19,7 +19,7 @@ from prefrl.policies.on_policy import check_settings, learner_class
 from prefrl.queries.exchange import inherit
 from prefrl.queries.labelers import LABELERS, find_factory
 from prefrl.queries.oracle import parse_teacher
-from prefrl.queries.store import Store, check_url
+from prefrl.queries.store import Store, check_free, check_url
 from prefrl.queries.strategies import find_strategy
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.checkpoint import has_any
@@ -208,12 +208,8 @@ def _check_names(config: TrainConfig, resume: bool) -> None:
     label_counts(config.labels, min(config.phases, 1000), 0.0, schedule)  # of one's own, it may be none
     if config.store is not None:
         check_url(config.store)
-        with Store(config.store) as store:
-            if not resume and (asked := store.counts().asked):
-                raise UserError(
-                    f"the store {config.store!r} holds {asked} questions of another run: give an empty database, or "
-                    f"start from its answers with --labels-from."
-                )
+        if not resume:
+            check_free(config.store)
     for teacher in config.teachers:
         parse_teacher(teacher)
 

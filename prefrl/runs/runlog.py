@@ -30,7 +30,7 @@ from typing import Any
 
 import tomli_w
 
-from prefrl.queries.store import Store
+from prefrl.queries.store import NothingThereError, Store
 from prefrl.settings.config import BaselineConfig, to_toml
 from prefrl.words.errors import UserError
 
@@ -117,11 +117,11 @@ class RunLog:
 
     def _has_questions(self) -> bool:
         """Whether the run's store holds a question, and so perhaps an answer; true where that cannot be told."""
-        if isinstance(self._store, Path) and not self._store.exists():
-            return False
         try:
-            with Store(self._store) as store:
-                return store.counts().asked > 0
+            with Store.reading(self._store) as store:
+                return store.counts().asked > 0 and not store.is_of_another(self.folder)
+        except NothingThereError:
+            return False
         except UserError:
             return True
 

@@ -68,7 +68,7 @@ class SavedRun:
     @cached_property
     def answers(self) -> list[Preference]:
         """Every answer, in order of arrival."""
-        with Store(store_of(self.folder)) as store:
+        with Store.reading(store_of(self.folder)) as store:
             return store.answers()[0]
 
     def make_env(self, **render: Any) -> gym.Env[Any, Any]:

@@ -27,7 +27,7 @@ from prefrl.studies.evaluate import Evaluation, evaluate_run
 from prefrl.studies.plots import AXIS, GRID, INK, MUTED, PALETTE, curves_figure
 from prefrl.words.bradley_terry import probability
 from prefrl.words.errors import UserError
-from prefrl.words.preference import Preference, Segment
+from prefrl.words.preference import Preference, Segment, word_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 LEARNED, TRUE = PALETTE[0], INK
 STRETCH = 250  # steps of an episode that a figure can show one by one
 MOST_LOGGED = 1_500  # questions listed on a page; more are thinned out evenly
-ANSWERS = {1.0: "left", 0.0: "right", 0.5: "equal", None: "cannot tell"}
 
 
 @dataclass(frozen=True)
@@ -183,17 +182,17 @@ def label_log(run: SavedRun, clips: int) -> list[Asked]:
     log = []
     for place, ((number, answer), p) in enumerate(zip(logged, predicted, strict=True)):
         left, right = answer.query.left, answer.query.right
-        decided = answer.mu in (0.0, 1.0)
+        decided = answer.mu not in (None, 0.5)
         log.append(
             Asked(
                 number=number,
                 step=left.step,
-                answer=ANSWERS[answer.mu],
+                answer=word_of(answer.mu),
                 labeler=answer.labeler,
                 seconds=answer.seconds,
                 true_returns=(float(left.rewards.sum()), float(right.rewards.sum())),
                 predicted=p,
-                agrees=(p > 0.5) == (answer.mu == 1.0) if decided else None,
+                agrees=(p > 0.5) == (word_of(answer.mu) == "left") if decided else None,
                 sides=_sides(run, (left, right), draw) if place in chosen else (),
             )
         )

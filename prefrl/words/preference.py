@@ -6,12 +6,23 @@ Christiano et al. 2017 (arXiv 1706.03741), sections 2.1 and 2.2.2.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Occasion(NamedTuple):
+    """Where and when a segment was cut: it happened once, however many segments look like it."""
+
+    seed: int
+    env_index: int
+    episode: int
+    offset: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,18 +88,53 @@ class Segment:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
+    @property
+    def occasion(self) -> Occasion:
+        """The run, the environment, the episode and the step at which it began."""
+        return Occasion(self.seed, self.env_index, self.episode, self.offset)
+
+
+KINDS = ("pair", "ranking", "best")
+"""Of questions: which of two is better, all of K in order, the best of K."""
+
+
+def question_key(kind: str, shown: Sequence[tuple[str, Occasion]]) -> str:
+    """What a question is known by, 32 hexadecimal digits: its kind, and what it shows in order.
+
+    Args:
+        kind: one of `KINDS`.
+        shown: key and occasion of each segment; the environment is part of the key.
+    """
+    lines = [kind, *(f"{key} {' '.join(map(str, occasion))}" for key, occasion in shown)]
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+
+def question_key_by_contents(left_key: str, right_key: str) -> str:
+    """What a pair was known by before questions were occasions; stores that are older keep such keys."""
+    return hashlib.blake2b(f"{left_key}{right_key}".encode(), digest_size=16).hexdigest()
+
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Two segments, shown side by side, for someone to say which is better."""
+    """Two segments, shown side by side, for someone to say which is better.
+
+    A question is an occasion: two pairs of segments that hold the same and were cut elsewhere are two questions, which
+    a noisy labeler may answer differently.
+
+    Attributes:
+        left: one segment.
+        right: the other.
+        asked_as: the key under which a store has it; None where it is still to be asked.
+    """
 
     left: Segment
     right: Segment
+    asked_as: str | None = field(default=None, kw_only=True)
 
     @cached_property
     def key(self) -> str:
-        """Content hash of the ordered pair, 32 hexadecimal digits."""
-        return hashlib.blake2b(f"{self.left.key}{self.right.key}".encode(), digest_size=16).hexdigest()
+        """Hash of the ordered pair, contents and occasions, 32 hexadecimal digits."""
+        return self.asked_as or question_key("pair", [(s.key, s.occasion) for s in (self.left, self.right)])
 
 
 @dataclass(frozen=True)
@@ -97,8 +143,9 @@ class Preference:
 
     Attributes:
         query: what was asked.
-        mu: weight on the *left* segment: 1 left is better, 0 right is better, 0.5 equally good;
-            None when the labeler could not tell, which spends a question and teaches nothing.
+        mu: weight on the *left* segment, in [0, 1]: 1 left is better, 0 right is better, 0.5 equally good, and what
+            lies between is how sure the labeler is; None when he could not tell, which spends a question and teaches
+            nothing.
         labeler: who answered.
         seconds: how long answering took, in labeler's time (simulated for an oracle).
     """
@@ -109,5 +156,14 @@ class Preference:
     seconds: float
 
     def __post_init__(self) -> None:
-        if self.mu not in (None, 0.0, 0.5, 1.0):
-            raise ValueError(f"mu is the weight on the left segment, one of 1, 0.5, 0 or None (skipped): got {self.mu}")
+        if self.mu is not None and not (isinstance(self.mu, Real) and 0 <= self.mu <= 1):
+            raise ValueError(
+                f"mu is the weight on the left segment, a number from 0 to 1, or None (skipped): got {self.mu!r}"
+            )
+
+
+def word_of(mu: float | None) -> str:
+    """What was said, in a word: left, right, equal or cannot tell."""
+    if mu is None:
+        return "cannot tell"
+    return "equal" if mu == 0.5 else "left" if mu > 0.5 else "right"

@@ -12,6 +12,8 @@ from helpers import sentence
 from made import make_preference, make_query
 
 import prefrl
+from prefrl.queries import patient_store
+from prefrl.queries.answering import Answering
 from prefrl.queries.human import Human
 from prefrl.queries.labelers import make_labeler
 from prefrl.queries.store import Store
@@ -19,6 +21,7 @@ from prefrl.rewards.fit import Fit
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.resolve import resolve
 from prefrl.settings.config import TrainConfig
+from prefrl.studies.batch import is_done
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Preference
 
@@ -45,10 +48,14 @@ def store():
         yield opened
 
 
-def ask(store, human, *numbers):
+def ask(people, *numbers):
     queries = [make_query(number) for number in numbers]
-    store.ask(queries)
-    return human(queries)
+    people.store.ask(queries)
+    return people.answer(queries).given
+
+
+def people_of(store, **settings):
+    return Answering("human", Human(store, **settings), store)
 
 
 def given(preferences):
@@ -57,76 +64,89 @@ def given(preferences):
 
 def test_answers_come_when_they_come(store):
     clock = Clock()
-    human = Human(store, keep_up=0, clock=clock, sleep=clock.sleep)
-    assert ask(store, human, 0, 1) == []
+    people = people_of(store, keep_up=0, clock=clock, sleep=clock.sleep)
+    assert ask(people, 0, 1) == []
     assert clock.now == 0  # no patience, no waiting
     store.add([make_preference(1, "ann")])
-    assert given(ask(store, human, 2)) == given([make_preference(1, "ann")])
-    assert human([]) == []
-    assert human.open == 2
+    assert given(ask(people, 2)) == given([make_preference(1, "ann")])
+    replies = people.answer([])
+    assert (replies.given, replies.taken_back, replies.open) == ([], [], 2)
 
 
 def test_what_was_there_before_is_no_news(store):
     store.add([make_preference(0)])
-    assert Human(store, keep_up=0)([]) == []
+    assert people_of(store, keep_up=0).answer([]).given == []
 
 
 def test_patience_waits_for_all_that_is_open_and_no_longer(store):
     clock = Clock()
-    human = Human(store, patience_s=10, keep_up=0, clock=clock, sleep=clock.sleep)
+    people = people_of(store, patience_s=10, keep_up=0, clock=clock, sleep=clock.sleep)
     clock.plans = [
         (3, lambda: store.add([make_preference(0, "ann")])),
         (5, lambda: store.add([make_preference(1, "ann")])),
     ]
-    assert len(ask(store, human, 0, 1)) == 2
+    assert len(ask(people, 0, 1)) == 2
     assert clock.now == 5
-    assert ask(store, human, 2) == []
+    assert ask(people, 2) == []
     assert clock.now == 15
 
 
 def test_endless_patience_waits_for_everyone(store):
     clock = Clock()
-    human = Human(store, patience_s=np.inf, clock=clock, sleep=clock.sleep)
+    people = people_of(store, patience_s=np.inf, clock=clock, sleep=clock.sleep)
     clock.plans = [(60, lambda: store.add([make_preference(0, "ann")]))]
-    assert len(ask(store, human, 0)) == 1
+    assert len(ask(people, 0)) == 1
     assert clock.now == 60
 
 
 def test_training_slows_down_by_the_stated_ratio_while_people_are_behind(store):
     clock = Clock()
-    human = Human(store, keep_up=0.5, slowdown=4, clock=clock, sleep=clock.sleep)
+    people = people_of(store, keep_up=0.5, slowdown=4, clock=clock, sleep=clock.sleep)
     clock.now = 2.0  # a phase took two seconds
-    assert ask(store, human, 0, 1) == []
+    assert ask(people, 0, 1) == []
     assert clock.now == 2.0 + 3 * 2.0
     clock.now += 2.0
     clock.plans = [(clock.now + 1, lambda: store.add([make_preference(0, "ann")]))]
     began = clock.now
-    assert len(human([])) == 1  # half are answered now: on
+    assert len(people.answer([]).given) == 1  # half are answered now: on
     assert clock.now == began + 1
     clock.now += 100.0
     began = clock.now
-    assert human([]) == []
+    assert people.answer([]).given == []
     assert clock.now == began
 
 
 def test_an_answer_taken_back_is_told_once_and_never_handed_over_if_it_was_quick(store):
-    human = Human(store, keep_up=0)
-    ask(store, human, 0, 1)
+    people = people_of(store, keep_up=0)
+    ask(people, 0, 1)
     first, second = store.lease("ann", 2, 60)
     store.answer(first.key, "ann", first.ticket, 1.0, 1.0)
-    assert len(human([])) == 1
+    assert len(people.answer([]).given) == 1
     again = store.withdraw("ann", 60)
     store.answer(again.key, "ann", again.ticket, 0.0, 1.0)
     store.answer(second.key, "ann", second.ticket, 1.0, 1.0)
     store.withdraw("ann", 60)
-    assert [(p.query.key, p.mu) for p in human([])] == [(first.key, 0.0)]
-    assert human.pop_withdrawn() == [(first.key, "ann")]
-    assert human.pop_withdrawn() == []
+    replies = people.answer([])
+    assert [(p.query.key, p.mu) for p in replies.given] == [(first.key, 0.0)]
+    assert replies.taken_back == [(first.key, "ann")]
+    assert people.answer([]).taken_back == []
+
+
+def test_a_skip_taken_back_takes_no_answer_away(store):
+    people = people_of(store, keep_up=0)
+    ask(people, 0)
+    (lease,) = store.lease("ann", 1, 60)
+    store.answer(lease.key, "ann", lease.ticket, None, 1.0)
+    assert [p.mu for p in people.answer([]).given] == [None]
+    again = store.withdraw("ann", 60)
+    store.answer(again.key, "ann", again.ticket, 0.0, 1.0)
+    replies = people.answer([])
+    assert ([p.mu for p in replies.given], replies.taken_back) == ([0.0], [])
 
 
 def test_an_answer_taken_back_while_waiting_is_not_handed_over(store):
     clock = Clock()
-    human = Human(store, patience_s=5, keep_up=0, clock=clock, sleep=clock.sleep)
+    people = people_of(store, patience_s=5, keep_up=0, clock=clock, sleep=clock.sleep)
     leases = []
 
     def answer():
@@ -134,21 +154,23 @@ def test_an_answer_taken_back_while_waiting_is_not_handed_over(store):
         store.answer(leases[0].key, "ann", leases[0].ticket, 1.0, 1.0)
 
     clock.plans = [(1, answer), (2, lambda: store.withdraw("ann", 60))]
-    assert ask(store, human, 0, 1) == []
-    assert human.pop_withdrawn() == []
+    assert ask(people, 0, 1) == []
+    assert people.answer([]).taken_back == []
 
 
 def test_the_oracle_answers_what_people_leave_under_its_own_name(store):
     human = make_labeler("human", ["oracle"], 0, store=store, keep_up=0, stand_in_after_s=3600)
-    assert ask(store, human, 0, 1, 2) == []
+    people = Answering("human", human, store)
+    assert ask(people, 0, 1, 2) == []
     store.add([make_preference(1, "ann")])
     store.lease("bob", 1, 60)  # question 0 is on somebody's screen
     human.stand_in_after_s = 0
-    assert {(p.query.key, p.labeler) for p in human([])} == {
+    replies = people.answer([])
+    assert {(p.query.key, p.labeler) for p in replies.given} == {
         (make_query(1).key, "ann"),
         (make_query(2).key, "oracle"),
     }
-    assert human.open == 1
+    assert replies.open == 1
 
 
 def test_what_is_forgotten_teaches_no_longer():
@@ -243,6 +265,74 @@ def test_answers_reach_the_reward_while_training_goes_on(tmp_path):
     with Store(folder / "labels.sqlite") as store:
         counts = store.counts()
     assert (counts.asked, counts.answered, counts.skipped, counts.withdrawn) == (20, 19, 1, 1)
+
+
+def test_answers_taken_back_are_subtracted_even_where_the_fit_has_dropped_them(tmp_path):
+    """The fit keeps the newest two; the person takes back three that the run has counted, and answers them anew."""
+    stop = threading.Event()
+    said = []
+
+    def label():
+        path = tmp_path / "run" / "labels.sqlite"
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        with Store(path) as store:
+            while not stop.is_set():
+                for lease in store.lease("ann", 1, 60):
+                    again = [store.withdraw("ann", 60) for _ in range(3)] if len(said) == 5 else []
+                    for one in [*again, lease]:  # the sixth question is there, so five answers have been counted
+                        store.answer(one.key, "ann", one.ticket, 0.8, 0.1)
+                        said.append(one.key)
+                time.sleep(0.02)
+
+    thread = threading.Thread(target=label)
+    thread.start()
+    try:
+        folder = prefrl.train(replace(SMALL, patience=30.0, max_answers=2, out=tmp_path / "run"), quiet=True)
+    finally:
+        stop.set()
+        thread.join()
+    with Store.reading(folder / "labels.sqlite") as store:
+        counts = store.counts()
+    assert (counts.asked, counts.answered, counts.withdrawn, counts.open) == (20, 20, 3, 0)
+    assert [rows(folder)[-1][f"labels_{name}"] for name in ("asked", "answered", "open")] == ["20", "20", "0"]
+
+
+def test_a_run_whose_answers_could_not_be_recorded_is_not_finished_and_says_where_they_are(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(patient_store, "SETTLE_S", 0.2)
+    monkeypatch.setattr(Loses, "folder", tmp_path / "run")
+    config = replace(SMALL, labeler=f"{__name__}:Loses", slowdown=10.0, out=tmp_path / "run")
+    with pytest.raises(UserError) as caught:
+        prefrl.train(config, quiet=True)
+    assert "answers and " in sentence(caught.value)
+    assert "labels import" in str(caught.value)
+    assert not is_done(config)
+    assert (tmp_path / "run" / "reward.safetensors").exists()
+    assert rows(tmp_path / "run")[-1]["labels_asked"] == "20"
+    with Store.reading(tmp_path / "run" / patient_store.SPILLED) as spilled, Store.reading(Loses.kept) as kept:
+        both = spilled.counts().answered + kept.counts().answered
+    assert both == 20
+
+
+class Loses:
+    """After its first answers the store's file goes away."""
+
+    folder = Path()
+    kept = Path()
+
+    def __init__(self, seed):
+        self.calls = 0
+
+    def __call__(self, queries):
+        self.calls += 1
+        if self.calls == 2:
+            Loses.kept = self.folder.with_name("kept.sqlite")
+            for ending in ("", "-wal", "-shm"):
+                (self.folder / f"labels.sqlite{ending}").rename(f"{Loses.kept}{ending}")
+        return [Preference(q, 1.0, "loses", 1.0) for q in queries]
 
 
 def test_labels_of_one_run_start_another(tmp_path):

@@ -1,4 +1,6 @@
+import io
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -17,14 +19,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from made import content, make_preference, make_query, make_segment
 from postgres import Postgres, programs
 
-from prefrl.queries.patient_store import PatientStore
-from prefrl.queries.store import Counts, Lease, RefusedError, Store
-from prefrl.queries.store_tables import SCHEMA_VERSION
+from prefrl.cli import main
+from prefrl.queries.patient_store import SPILLED, PatientStore
+from prefrl.queries.rows import checked
+from prefrl.queries.store import (
+    Counts,
+    Lease,
+    NothingThereError,
+    RefusedError,
+    Store,
+    UnreachableError,
+    check_free,
+)
+from prefrl.queries.store_tables import MOST_BYTES, SCHEMA_VERSION, TABLES
 from prefrl.words.errors import UserError
-from prefrl.words.preference import Preference, Query
+from prefrl.words.preference import Preference, Query, question_key_by_contents
 
 QUIET_NAN = np.frombuffer(np.uint64(0x7FF800000000BEEF).tobytes(), np.float64)[0]
 
@@ -136,17 +149,56 @@ def test_nothing_asked_and_nothing_answered_is_nothing_recorded() -> None:
 
 def test_a_query_is_kept_once_and_so_is_a_segment(path: Path) -> None:
     a, b, c = (make_segment(number) for number in range(3))
-    again = make_segment(0, step=9999)
+    again = make_segment(0, step=9999)  # the same window, cut once more
     with Store(path) as store:
         store.ask([Query(a, b), Query(again, b), Query(b, a)])
         store.ask([Query(b, a), Query(again, c)])
         assert store.counts().asked == 3
     assert rows(path, "SELECT key, step FROM segments ORDER BY step") == [(s.key, s.step) for s in (a, b, c)]
-    assert rows(path, "SELECT left_key, right_key FROM queries ORDER BY id") == [
-        (a.key, b.key),
-        (b.key, a.key),
-        (a.key, c.key),
+    shown = "SELECT segment_key, i.step FROM items i JOIN queries q ON q.key = i.query_key ORDER BY q.id, place"
+    assert rows(path, shown) == [(s.key, s.step) for s in (a, b, b, a, again, c)]
+
+
+def test_the_same_seen_on_another_occasion_is_another_question_and_may_be_answered_otherwise() -> None:
+    once = make_query(0)
+    asked = [once] + [
+        replace(once, left=replace(once.left, **elsewhere))
+        for elsewhere in ({"seed": 8}, {"env_index": 0}, {"episode": 6}, {"offset": 12})
     ]
+    assert len({query.left.key for query in asked}) == 1
+    assert len({query.key for query in asked}) == 5
+    answers = [Preference(query, mu, "ann", 1.0) for query, mu in zip(asked, (1.0, 0.0, 0.5, None, 0.25), strict=True)]
+    with Store(":memory:") as store:
+        assert store.add(answers) == answers
+        assert store.counts() == Counts(asked=5, answered=4, skipped=1, seconds=5.0)
+        found, _ = store.answers()
+        assert content(found) == content(answers)
+        assert [p.query.left.occasion for p in found] == [p.query.left.occasion for p in answers]
+        assert store.occasions() == [(q.left.occasion, q.right.occasion) for q in asked]
+        assert len(store.dump()["segments"]) == 2
+
+
+def test_what_is_added_says_what_was_taken() -> None:
+    once, again, other = make_preference(0, mu=1.0), make_preference(0, mu=0.0), make_preference(1)
+    of_ann = make_preference(0, "ann")
+    with Store(":memory:") as store:
+        assert store.add([once, other, again]) == [once, other]
+        assert store.add([again, of_ann]) == [of_ann]
+        assert store.counts().answered == 3
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.3, 1 / 3, 1.0, None])
+def test_any_weight_from_0_to_1_is_an_answer(mu: float | None) -> None:
+    with Store(":memory:") as store:
+        store.add([make_preference(0, mu=mu)])
+        assert store.answers()[0][0].mu == mu
+        assert store.counts().answered == (mu is not None)
+
+
+@pytest.mark.parametrize("mu", [-0.1, 1.5, np.nan, np.inf])
+def test_no_other_weight_is(mu: float) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        make_preference(0, mu=mu)
 
 
 def test_the_first_answer_of_a_labeler_to_a_query_is_kept() -> None:
@@ -204,8 +256,7 @@ def store(request: pytest.FixtureRequest, path: Path) -> Iterator[Store]:
         with Store(url) as opened:
             yield opened
             with opened._engine.begin() as connection:
-                for table in ("leases", "withdrawals", "answers", "queries", "segments", "prefrl"):
-                    connection.exec_driver_sql(f"DROP TABLE {table}")
+                TABLES.drop_all(connection)
 
 
 def ask(store: Store, count: int, second_opinions: float = 0.0) -> list[Query]:
@@ -378,18 +429,18 @@ def test_two_stores_merge(path: Path) -> None:
         assert one.counts() == Counts(asked=3, answered=3, skipped=0, seconds=3.0, open=1)
 
 
-def test_a_patient_store_goes_on_while_the_database_is_away(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_patient_store_goes_on_while_the_database_is_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if programs() is None:
         pytest.skip("no PostgreSQL here")
-    with Postgres() as server, PatientStore(server.url) as trainer:
+    with Postgres() as server, PatientStore(server.url, tmp_path) as trainer:
         trainer.ask([make_query(0)])
         assert trainer.counts().asked == 1
         server.kill()
         trainer.ask([make_query(1)])
-        trainer.add([make_preference(0)])
+        assert trainer.add([make_preference(0)]) == []
         assert trainer.news() == ([], [], (0, 0))
         assert trainer.unanswered(9) == []
-        assert trainer.counts().asked == 1
+        assert (trainer.counts().asked, trainer.counts().open) == (2, 2)  # one of them waits to be recorded
         assert trainer.waiting == 2
         server.start()
         answers, _, _ = trainer.news()
@@ -419,31 +470,318 @@ INSERT INTO prefrl VALUES (1);
 """
 
 
-def test_a_store_of_version_1_is_migrated_with_all_it_holds(path: Path, tmp_path: Path) -> None:
+MORE_IN_2 = """
+ALTER TABLE segments ADD COLUMN scene BLOB;
+ALTER TABLE queries ADD COLUMN wanted INTEGER NOT NULL DEFAULT 1;
+CREATE INDEX queries_wanted ON queries (id) WHERE wanted > 0;
+CREATE TABLE withdrawals (
+    id INTEGER NOT NULL, answer_id INTEGER NOT NULL, query_key VARCHAR(32) NOT NULL, labeler VARCHAR NOT NULL,
+    mu DOUBLE, seconds DOUBLE NOT NULL, answered_at DATETIME NOT NULL, withdrawn_at DATETIME NOT NULL,
+    PRIMARY KEY (id), UNIQUE (answer_id), FOREIGN KEY(query_key) REFERENCES queries ("key"));
+CREATE TABLE leases (
+    query_key VARCHAR(32) NOT NULL, labeler VARCHAR NOT NULL, ticket VARCHAR(32) NOT NULL, until DATETIME NOT NULL,
+    PRIMARY KEY (query_key, labeler), FOREIGN KEY(query_key) REFERENCES queries ("key"));
+CREATE INDEX leases_until ON leases (labeler, until);
+UPDATE prefrl SET schema_version = 2;
+"""
+
+
+def make_old_store(path: Path, version: int) -> None:
+    """Three questions, the first skipped, the second answered; of version 2 an answer taken back, a lease, a scene."""
+    with Store(path.with_name("new")) as store:  # for segments as they are packed
+        store.ask([make_query(number) for number in range(3)])
     with closing(sqlite3.connect(path)) as old, old:
         old.executescript(VERSION_1)
-    with Store(tmp_path / "new") as store:
-        store.add([make_preference(1), make_preference(0, mu=None)])
-        store.ask([make_query(2)])
-        expected = content(store.answers()[0])
-    columns = {
-        "segments": '"key", steps, env_id, step, seed, env_index, episode, "offset"',
-        "queries": 'id, "key", left_key, right_key, asked_at',
-        "answers": "id, query_key, labeler, mu, seconds, answered_at",
-    }
-    with closing(sqlite3.connect(path)) as old, old:
-        old.execute("ATTACH ? AS new", (str(tmp_path / "new"),))
-        for table, names in columns.items():
-            old.execute(f"INSERT INTO {table} SELECT {names} FROM new.{table}")
+        old.execute("ATTACH ? AS new", (str(path.with_name("new")),))
+        names = 'key, steps, env_id, step, seed, env_index, episode, "offset"'
+        old.execute(f"INSERT INTO segments SELECT {names} FROM new.segments")
+        then = "2026-01-02 03:04:05.000000"
+        for number in range(3):
+            query = make_query(number)
+            sides = (query.left.key, query.right.key)
+            old.execute("INSERT INTO queries VALUES (?, ?, ?, ?, ?)", (number + 1, old_key(query), *sides, then))
+        for number, mu in ((1, 1.0), (0, None)):
+            values = (2 - number, old_key(make_query(number)), "oracle", mu, 2.5, then)
+            old.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", values)
+        if version == 2:
+            old.executescript(MORE_IN_2)
+            old.execute("UPDATE queries SET wanted = 0 WHERE id < 3")
+            key = old_key(make_query(2))
+            old.execute("INSERT INTO withdrawals VALUES (1, 3, ?, 'ann', 0.0, 4.0, ?, ?)", (key, then, then))
+            old.execute("INSERT INTO leases VALUES (?, 'ann', ?, ?)", (key, "a" * 32, "2030-01-01 00:00:00"))
+
+
+def old_key(query: Query) -> str:
+    return question_key_by_contents(query.left.key, query.right.key)
+
+
+EXPECTED_OF_OLD = [(old_key(make_query(1)), 1.0, "oracle", 2.5), (old_key(make_query(0)), None, "oracle", 2.5)]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_store_is_migrated_with_all_it_holds_and_keeps_its_keys(path: Path, version: int) -> None:
+    make_old_store(path, version)
     with Store(path) as store:
-        assert content(store.answers()[0]) == expected
-        assert store.counts() == Counts(asked=3, answered=1, skipped=1, seconds=5.0, open=1)
+        found, _ = store.answers()
+        assert content(found) == EXPECTED_OF_OLD
+        assert found[0].query.left.occasion == make_query(1).left.occasion
+        assert store.counts() == Counts(asked=3, answered=1, skipped=1, seconds=5.0, open=1, withdrawn=version - 1)
+        assert store.add(found) == []  # they stay attached to their questions
         (lease,) = store.lease("ann", 9, 60)
-        assert lease.key == make_query(2).key
+        assert lease.key == old_key(make_query(2))
+        assert lease.ticket == "a" * 32 or version == 1
         store.answer(lease.key, "ann", lease.ticket, 1.0, 1.0)
         assert store.withdraw("ann", 60) is not None
         store.ask([Query(make_segment(8, scene=np.zeros((3, 2))), make_segment(9))])
+        assert store.counts().asked == 4
+        rows_there = store.dump()
     assert rows(path, "SELECT * FROM prefrl") == [(SCHEMA_VERSION,)]
+    assert rows(path, "PRAGMA foreign_key_check") == []
+    assert [name for (name,) in rows(path, "SELECT name FROM sqlite_master WHERE name LIKE 'old%'")] == []
+    with Store(":memory:") as other:
+        other.restore(checked(rows_there, "here"))
+        assert other.counts() == Counts(4, 1, 1, 5.0, open=2, withdrawn=version)
+
+
+def test_an_older_store_on_a_server_is_migrated_by_whoever_writes_and_refused_to_who_looks(
+    path: Path, postgres: Postgres
+) -> None:
+    make_old_store(path, 2)
+    engine = sa.create_engine(postgres.url)
+    script = (VERSION_1 + MORE_IN_2).replace("BLOB", "BYTEA").replace("DATETIME", "TIMESTAMPTZ")
+    script = script.replace("DOUBLE", "DOUBLE PRECISION").replace('id INTEGER NOT NULL, "key"', 'id SERIAL, "key"')
+    try:
+        with engine.begin() as connection, closing(sqlite3.connect(path)) as old:
+            connection.exec_driver_sql(script)
+            for table in ("segments", "queries", "answers", "withdrawals", "leases"):
+                for row in old.execute(f"SELECT * FROM {table}"):
+                    connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({', '.join(['%s'] * len(row))})", row)
+        with pytest.raises(UserError, match="looking changes nothing") as caught:
+            Store.reading(postgres.url)
+        assert_one_sentence(caught.value, names="version 2")
+        with Store(postgres.url) as store:
+            assert content(store.answers()[0]) == EXPECTED_OF_OLD
+            store.ask([make_query(5)])
+            assert store.counts().asked == 4
+            with Store.reading(postgres.url) as looked:
+                assert looked.counts() == store.counts()
+                with pytest.raises(UserError, match="to be looked at"):
+                    looked.ask([make_query(6)])
+    finally:
+        with engine.begin() as connection:
+            TABLES.drop_all(connection)
+        engine.dispose()
+
+
+# Looking
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {item.name: item.read_bytes() for item in folder.iterdir() if not item.name.endswith("-shm")}
+
+
+def test_who_looks_writes_nothing_not_even_beside_the_file(path: Path) -> None:
+    with Store(path) as store:
+        store.add([make_preference(0), make_preference(1, mu=None)])
+        expected = content(store.answers()[0])
+    path.chmod(0o444)
+    before = contents_of(path.parent)
+    with nobody_may_write(path.parent), Store.reading(path) as store:
+        assert content(store.answers()[0]) == expected
+        assert store.counts().asked == 2
+        assert content(store.news()[0]) == expected
+        assert len(store.dump()["answers"]) == 2
+        for write in (
+            lambda: store.ask([make_query(9)]),
+            lambda: store.add([make_preference(9)]),
+            lambda: store.lease("ann", 1, 60),
+            lambda: store.claim(path.parent),
+        ):
+            with pytest.raises(UserError, match="to be looked at"):
+                write()
+    assert contents_of(path.parent) == before
+
+
+def test_who_looks_sees_what_is_in_the_log_of_a_store_at_work_and_of_one_that_was_killed(path: Path) -> None:
+    with Store(path) as store:
+        store.add([make_preference(0)])
+        assert path.with_name(path.name + "-wal").stat().st_size
+        with Store.reading(path) as looked:
+            assert looked.counts().answered == 1
+            store.add([make_preference(1)])
+            assert looked.counts().answered == 2
+        killed = path.with_name("killed") / path.name
+        killed.parent.mkdir()
+        for name in (path.name, path.name + "-wal"):  # copied without its index
+            shutil.copy(path.with_name(name), killed.with_name(name))
+    with nobody_may_write(killed.parent), Store.reading(killed) as looked:
+        assert looked.counts().answered == 2
+    assert sorted(item.name for item in killed.parent.iterdir()) == [path.name, path.name + "-wal"]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_store_can_be_looked_at_and_stays_as_it_is(path: Path, version: int) -> None:
+    make_old_store(path, version)
+    path.with_name("new").unlink()
+    before = contents_of(path.parent)
+    with nobody_may_write(path.parent), Store.reading(path) as store:
+        assert content(store.answers()[0]) == EXPECTED_OF_OLD
+        assert store.counts().open == 1
+        assert len(checked(store.dump(), "here")["items"]) == 6
+    assert contents_of(path.parent) == before
+
+
+def test_where_there_is_nothing_to_look_at_nothing_is_made(path: Path) -> None:
+    with pytest.raises(NothingThereError, match="there is no store at") as caught:
+        Store.reading(path)
+    assert_one_sentence(caught.value, names=path)
+    assert not path.exists()
+    check_free(str(path))
+    assert not path.exists()
+    path.touch()
+    with pytest.raises(NothingThereError, match="empty"):
+        Store.reading(path)
+    make_someone_elses_database(path)
+    with pytest.raises(UserError, match="something else"):
+        Store.reading(path)
+    assert {item.name for item in path.parent.iterdir()} == {path.name}
+
+
+def test_a_segment_that_claims_to_be_huge_is_one_sentence_and_allocates_nothing(path: Path) -> None:
+    with Store(path) as store:
+        store.add([make_preference(0)])
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": [("observations", "<f8", (2,))], "fortran_order": False, "shape": (10**9,)}
+    )
+    for blob in (zlib.compress(header.getvalue() + b"0" * 80), b"no blob", zlib.compress(bytes(MOST_BYTES + 10_000))):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE segments SET steps = ?", (blob,))
+        with Store.reading(path) as store, pytest.raises(UserError, match="cannot be read") as caught:
+            store.answers()
+        assert_one_sentence(caught.value, names="damaged")
+
+
+# A run has its store to itself
+
+
+def test_of_two_trainers_on_one_database_the_second_gets_a_sentence(tmp_path: Path, path: Path) -> None:
+    start = threading.Barrier(4)
+
+    def train(number: int) -> str:
+        start.wait()
+        try:
+            with PatientStore(path, tmp_path / f"run{number}") as store:
+                store.ask([make_query(number)])
+                time.sleep(0.5)
+        except UserError as error:
+            return str(error)
+        return "trained"
+
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(train, range(4)))
+    assert said.count("trained") == 1
+    assert sum("of another run" in text for text in said) == 3
+    with Store(path) as store:
+        assert store.counts().asked == 1
+        assert [store.is_of_another(tmp_path / f"run{i}") for i in range(4)].count(False) == 1
+
+
+def test_a_store_in_which_nothing_was_asked_is_free_again(tmp_path: Path, path: Path) -> None:
+    PatientStore(path, tmp_path / "one").close()
+    with PatientStore(path, tmp_path / "two") as store:
+        store.ask([make_query(0)])
+        with pytest.raises(UserError, match="of another run"):
+            PatientStore(path, tmp_path / "three")
+    with pytest.raises(UserError, match="1 questions of another run"):
+        check_free(str(path))
+
+
+# A database that is away
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Somebody else has begun to write, and takes his time."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_a_lock_on_the_file_is_waited_out_and_nothing_is_lost(
+    tmp_path: Path, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with PatientStore(path, tmp_path, patience_s=0.2) as trainer:
+        trainer.ask([make_query(0)])
+        with locked(path):
+            assert trainer.add([make_preference(0)]) == []
+            trainer.ask([make_query(1)])
+            assert trainer.news() == ([], [], (0, 0))
+            assert trainer.waiting == 2
+            began = time.monotonic()
+            for _ in range(20):
+                trainer.counts()
+            assert time.monotonic() - began < 2  # not 20 times its patience
+        trainer.settle(wait_s=20)
+        assert trainer.waiting == 0
+        assert content(trainer.news()[0]) == content([make_preference(0)])
+        assert trainer.counts() == Counts(asked=2, answered=1, skipped=0, seconds=2.5, open=1)
+    assert capsys.readouterr().err.count("Training goes on") == 1
+    assert not (tmp_path / SPILLED).exists()
+
+
+def test_what_cannot_be_recorded_in_the_end_is_kept_in_the_runs_folder_and_can_be_imported(
+    tmp_path: Path, path: Path
+) -> None:
+    with PatientStore(path, tmp_path, patience_s=0.1) as trainer:
+        trainer.ask([make_query(number) for number in range(3)])
+        trainer.add([make_preference(0)])
+        with locked(path):
+            trainer.add([make_preference(1), make_preference(2, mu=None)])
+            trainer.ask([make_query(3)])
+            with pytest.raises(UserError, match="2 answers and 1 questions could not be recorded") as caught:
+                trainer.settle(wait_s=0.3)
+        assert_one_sentence(caught.value, names=tmp_path / SPILLED)
+    assert main(["labels", "import", str(tmp_path / SPILLED), "--out", str(path)]) == 0
+    with Store(path) as store:
+        assert store.counts() == Counts(asked=4, answered=2, skipped=1, seconds=7.5, open=1)
+
+
+def test_a_run_that_is_stopped_leaves_what_waits_too(
+    tmp_path: Path, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run() -> None:
+        with PatientStore(path, tmp_path, patience_s=0.1) as trainer:
+            trainer.ask([make_query(0)])
+            with locked(path):
+                trainer.add([make_preference(0)])
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert "1 answers and 0 questions could not be recorded" in capsys.readouterr().err
+    with Store.reading(tmp_path / SPILLED) as store:
+        assert content(store.answers()[0]) == content([make_preference(0)])
+
+
+def test_a_file_that_is_removed_or_replaced_is_noticed(tmp_path: Path, path: Path) -> None:
+    """SQLite itself goes on writing to a file that has no name any more."""
+    with Store(path) as store:
+        store.add([make_preference(0)])
+        path.unlink()
+        with pytest.raises(UnreachableError, match="has been removed") as caught:
+            store.add([make_preference(1)])
+        assert_one_sentence(caught.value, names=path)
+        Store(path).close()
+        with pytest.raises(UnreachableError, match="another file put in its place"):
+            store.answers()
+    with PatientStore(tmp_path / "gone.sqlite", tmp_path) as trainer:
+        trainer.ask([make_query(0)])
+        (tmp_path / "gone.sqlite").unlink()
+        trainer.add([make_preference(0)])
+        with pytest.raises(UserError, match="1 answers"):
+            trainer.settle(wait_s=0.1)
 
 
 # What is on disk
@@ -480,7 +818,8 @@ def test_content_does_not_depend_on_the_clock_and_times_are_utc(tmp_path: Path) 
     for sql in (
         "SELECT * FROM prefrl",
         "SELECT * FROM segments",
-        "SELECT id, key, left_key, right_key FROM queries",
+        "SELECT id, key, kind FROM queries",
+        "SELECT * FROM items",
         "SELECT id, query_key, labeler, mu, seconds FROM answers",
     ):
         assert rows(tmp_path / "one", sql) == rows(tmp_path / "two", sql) != []
@@ -518,7 +857,8 @@ def test_every_acknowledged_answer_survives_kill_9(path: Path) -> None:
     stored = 0
     for delay in delays:
         command = [sys.executable, __file__, str(path), str(stored)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        found = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}  # where `made` is
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=found)
         with process:
             assert process.stdout is not None
             acknowledged = int(process.stdout.readline())
@@ -604,20 +944,31 @@ def test_threads_may_share_a_store_and_a_watcher_sees_every_answer_once(path: Pa
 
 
 @contextmanager
-def read_only_folder() -> Iterator[Path]:
-    """A folder nobody may write to, not even the superuser, who is somebody else meanwhile."""
-    folder = Path(tempfile.mkdtemp())
+def nobody_may_write(folder: Path) -> Iterator[None]:
+    """Not even the superuser, who is somebody else meanwhile."""
     superuser = os.geteuid() == 0
+    above = [parent for parent in folder.parents if superuser and parent.stat().st_uid == 0 and parent != Path("/")]
+    modes = {parent: parent.stat().st_mode & 0o7777 for parent in (folder, *above)}
+    for parent in above:
+        parent.chmod(modes[parent] | 0o055)  # pytest's folders are closed to others
     folder.chmod(0o555)
     if superuser:
         os.seteuid(65534)
     try:
-        yield folder
+        yield
     finally:
         if superuser:
             os.seteuid(0)
-        folder.chmod(0o755)
-        folder.rmdir()
+        for parent, mode in modes.items():
+            parent.chmod(mode)
+
+
+@contextmanager
+def read_only_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp())
+    with nobody_may_write(folder):
+        yield folder
+    folder.rmdir()
 
 
 def assert_one_sentence(error: UserError, *, names: object) -> None:
