@@ -41,12 +41,13 @@ class SameStore(Store):
     def __init__(self, url: str | Path) -> None:
         """Open a store, and give it an identity where it has none."""
         self.identity: str | None = None
-        self._file: Path | None = None
+        self._path: Path | None = None
         self._opened: tuple[int, int] | None = None  # the file that is open
         self._users, self._counting = 0, threading.Lock()
         super().__init__(url)
+        self._file = None  # any other file in its place would be refused for good; a copy of this one is welcome here
         if self._engine.dialect.name == "sqlite" and (self._engine.url.database or ":memory:") != ":memory:":
-            self._file = Path(str(self._engine.url.database)).absolute()
+            self._path = Path(str(self._engine.url.database)).absolute()
         self.identity = identity_of(self)
 
     @contextmanager
@@ -81,15 +82,15 @@ class SameStore(Store):
     def _leave(self) -> None:
         with self._counting:
             self._users -= 1
-            if self._file is not None and not self._users:
+            if self._path is not None and not self._users:
                 self._engine.dispose()
 
     def _place(self) -> tuple[int, int] | None:
         """What tells one file from another of the same name; None for a database that is no file."""
-        if self._file is None:
+        if self._path is None:
             return None
         try:
-            found = self._file.stat()
+            found = self._path.stat()
         except OSError as error:
             raise MovedError(
                 "the database of this run is gone from its folder: whoever runs this page should put it back there."
