@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from fastapi import Cookie, FastAPI, HTTPException, Response
+from fastapi import FastAPI, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+from starlette.exceptions import HTTPException
 
-from prefrl.label_page.guard import NAMED, TOKEN, Guard, Names
-from prefrl.label_page.studio import Studio
+from prefrl.label_page.guard import NAMED, TOKEN, WHO, Guard, Names
+from prefrl.label_page.same_store import MovedError, identity_of
+from prefrl.label_page.studio import Studio, UndrawableError
 from prefrl.queries.exchange import agreements
 from prefrl.queries.oracle import TEACHERS
-from prefrl.queries.store import Counts, Lease, RefusedError, Store, UnreachableError
+from prefrl.queries.store import Counts, Lease, RefusedError, Store
 from prefrl.runs.runlog import read_table
 from prefrl.settings.config import TrainConfig
 from prefrl.words.errors import UserError
@@ -35,15 +39,20 @@ FRESH_S = 0.5  # counts may be this old
 CURVE_POINTS = 400
 NEWEST = 50
 MU = {"left": 1.0, "right": 0.0, "equal": 0.5, "cannot tell": None}
+AWAY = "the database does not answer, or has no room: your answer is kept by your browser, and sent again."
+BLIND = (
+    "what others answered, and the true return, are not shown while second opinions are asked for: `prefrl labels "
+    "stats` and `prefrl report` show them to whoever runs this."
+)
 
 T = TypeVar("T")
 
 
 def _is_name(name: str) -> str:
-    name = " ".join(name.split())
+    name = " ".join(unicodedata.normalize("NFC", name).split())
     if not name or not name.isprintable():
         raise ValueError("a name has letters that can be read")
-    if name.lower() in TEACHERS:
+    if unicodedata.normalize("NFKC", name).casefold() in TEACHERS:
         raise ValueError("that is the name of a simulated labeler")
     return name
 
@@ -100,7 +109,7 @@ def create_app(
         hosts: names by which this server may be called.
         token: what everybody must know; None where only this machine can reach the server.
     """
-    names = Names()
+    names, identity = Names(), identity_of(store)
     app = FastAPI(title="prefrl label", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     counts = _Fresh(store.counts)
     ahead: set[asyncio.Task[None]] = set()
@@ -117,52 +126,54 @@ def create_app(
         }.items()
     }
 
-    def who(cookie: str | None) -> str:
-        name = names.read(cookie)
+    def who(request: Request) -> str:
+        name: str | None = request.scope[WHO]
         if name is None:
             raise HTTPException(401, "say who you are first.")
         return name
+
+    blind = about.config.second_opinions > 0  # whoever gives an opinion does not know the others'
 
     def state() -> dict[str, Any]:
         now = counts()
         return {**asdict(now), "planned": about.config.labels}
 
-    for status in (400, 401, 404, 405):
-
-        @app.exception_handler(status)
-        async def told(_: Any, error: HTTPException) -> JSONResponse:
-            sentence = error.detail if error.detail.endswith(".") else f"{error.detail}."
-            return JSONResponse({"error": sentence}, error.status_code, error.headers)
+    @app.exception_handler(HTTPException)
+    async def told(_: Any, error: HTTPException) -> JSONResponse:
+        return _sentence(error.detail, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def not_understood(_: Any, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"error": f"{where}: {first['msg']}."}, 422)
+        return _sentence(f"{where:.100}: {first['msg']}", 422)
 
     @app.exception_handler(Exception)
     async def broken(_: Any, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": "something went wrong here; what was saved is safe."}, 500)
+        return _sentence("something went wrong here; what was saved is safe", 500)
 
     @app.exception_handler(UserError)
     async def cannot(_: Any, error: UserError) -> JSONResponse:
-        status = 409 if isinstance(error, RefusedError) else 503
-        gone = "the database does not answer, or has no room: your answer is kept by your browser, and sent again."
-        text = gone if isinstance(error, UnreachableError) else str(error)
-        return JSONResponse({"error": text}, status)
+        if isinstance(error, RefusedError):
+            return _sentence(str(error), 409)
+        if isinstance(error, UndrawableError):
+            return _sentence(str(error), 404)
+        return _sentence(str(error) if isinstance(error, MovedError) else AWAY, 503)  # others name what is not theirs
 
     @app.post("/api/hello", responses=refusals)
     def hello(body: Hello, response: Response) -> dict[str, Any]:
-        """Say who you are; the reply's cookies say it from then on."""
-        signed = [(NAMED, names.sign(body.name))] + ([(TOKEN, token)] if token else [])
-        for name, value in signed:
+        """Say who you are; the reply's cookies say it from then on, and so does the header `prefrl-name: BADGE`."""
+        badge = names.sign(body.name)
+        for name, value in [(NAMED, badge)] + ([(TOKEN, token)] if token else []):
             response.set_cookie(name, value, httponly=True, samesite="strict", max_age=30 * 86_400)
-        return {"name": body.name, "title": about.title, "instruction": about.instruction, **state()}
+        run = {"run": identity, "called": f"{about.title} ({about.folder.resolve().name})"}
+        text = {"title": about.title, "instruction": about.instruction}
+        return {"name": body.name, "badge": badge, **run, **text, **state()}
 
     @app.post("/api/next", responses=refusals)
-    async def following(body: Next, prefrl_name: Annotated[str | None, Cookie()] = None) -> dict[str, Any]:
+    async def following(body: Next, request: Request) -> dict[str, Any]:
         """The questions that are yours now, oldest first; asking again keeps them yours."""
-        name = who(prefrl_name)
+        name = who(request)
         leases = await asyncio.to_thread(store.lease, name, body.count, LEASE_S)
         task = asyncio.create_task(studio.draw_ahead([key for lease in leases for key in _clips(lease)]))
         ahead.add(task)
@@ -170,15 +181,15 @@ def create_app(
         return {"questions": [_shown(lease) for lease in leases], **await asyncio.to_thread(state)}
 
     @app.post("/api/answer", responses=refusals)
-    def answer(body: Answer, prefrl_name: Annotated[str | None, Cookie()] = None) -> dict[str, Any]:
+    def answer(body: Answer, request: Request) -> dict[str, Any]:
         """Answer a question of yours; when this is acknowledged the answer is on disk."""
-        store.answer(body.question, who(prefrl_name), body.ticket, MU[body.answer], float(body.seconds))
+        store.answer(body.question, who(request), body.ticket, MU[body.answer], float(body.seconds))
         return {"saved": body.question}
 
     @app.post("/api/undo", responses=refusals)
-    def undo(prefrl_name: Annotated[str | None, Cookie()] = None) -> dict[str, Any]:
+    def undo(request: Request) -> dict[str, Any]:
         """Take back your newest answer; its question is yours again."""
-        lease = store.withdraw(who(prefrl_name), LEASE_S)
+        lease = store.withdraw(who(request), LEASE_S)
         return {"question": None if lease is None else _shown(lease)}
 
     @app.get("/api/run", responses=refusals)
@@ -186,31 +197,35 @@ def create_app(
         """The curves so far, thinned, and which policy there is to see."""
         try:
             table = read_table(about.folder / "metrics.csv")
-        except UserError:  # no phase is over yet
+        except (UserError, ValueError, TypeError):  # no phase is over yet, or the last row is not whole
             table = {}
-        shown = ("step", "true_return", "learned_return", "labels_asked", "labels_answered", "held_out_accuracy")
+        shown = ["step", "learned_return", "labels_asked", "labels_answered", "held_out_accuracy"]
+        shown += [] if blind else ["true_return"]
         every = max(1, -(-len(table.get("step", [])) // CURVE_POINTS))
         curves = {name: [_number(x) for x in table.get(name, [])[::every]] for name in shown}
         finished = (about.folder / "result.json").is_file()
         version = studio.policy_version()
         policy = None if version is None else str(version)
-        return {"curves": curves, "steps": about.config.steps, "finished": finished, "policy": policy, **state()}
+        progress = {"steps": about.config.steps, "finished": finished, "policy": policy}
+        return {"curves": curves, **progress, "blind": BLIND if blind else "", **state()}
 
     @app.get("/api/people", responses=refusals)
     def people() -> dict[str, Any]:
-        """Who answered how much, how fast and what, and how far they agree."""
+        """Who answered how much, how fast and what, and how far they agree; not for those who give second opinions."""
+        if blind:
+            raise HTTPException(403, BLIND)
         given = store.given()
         rows = []
         for name in sorted({answer.labeler for answer in given}):
             mine = [answer for answer in given if answer.labeler == name]
-            said = {word: sum(word_of(answer.mu) == word for answer in mine) for word in MU}
-            seconds = float(np.median([answer.seconds for answer in mine]))
-            rows.append({"name": name, "answers": len(mine), "seconds": round(seconds, 2), **said})
+            said = Counter(word_of(answer.mu) for answer in mine)
+            seconds = _number(round(float(np.median([answer.seconds for answer in mine])), 2))
+            rows.append({"name": name, "answers": len(mine), "seconds": seconds, **{word: said[word] for word in MU}})
         newest = [
             {
                 "name": a.labeler,
                 "answer": word_of(a.mu),
-                "seconds": round(a.seconds, 2),
+                "seconds": _number(round(a.seconds, 2)),
                 "step": a.step,
                 "question": a.key,
             }
@@ -250,7 +265,7 @@ async def draw_ahead(store: Store, studio: Studio) -> None:
             queries = await asyncio.to_thread(store.unanswered, DRAWN_AHEAD)
             for query in queries:  # one after the other: what somebody is waiting for comes in between
                 await studio.draw_ahead([query.left.key, query.right.key])
-        except UserError:  # the database is away: later
+        except Exception:  # the database is away, or is damaged: whoever asks is told
             pass
         await asyncio.sleep(2)
 
@@ -269,6 +284,12 @@ def _clips(lease: Lease) -> list[str]:
 def _shown(lease: Lease) -> dict[str, Any]:
     """A question, as the page takes it; `clips` leaves room for more than two."""
     return {"question": lease.key, "ticket": lease.ticket, "clips": _clips(lease)}
+
+
+def _sentence(text: str, status: int, headers: Any = None) -> JSONResponse:
+    """A refusal; what it repeats, of an environment for one, may be no text that can be sent."""
+    text = text.encode("utf-8", "replace").decode()
+    return JSONResponse({"error": text if text.endswith(".") else f"{text}."}, status, headers)
 
 
 def _number(x: float) -> float | None:

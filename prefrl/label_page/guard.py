@@ -6,6 +6,7 @@ body must be JSON, which no form can send; cookies are SameSite=Strict.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -16,7 +17,6 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -25,11 +25,16 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MOST_BODY = 4096  # bytes of a request; an answer takes some 150
+BODY_S = 10.0  # in which they must have come
 RATE = 40.0  # requests a second for each person, and for each address that says no name, in the long run
 BURST = 400.0  # and at once
 MOST_BUCKETS = 10_000
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 NAMED = "prefrl_name"
+NAMED_HEADER = (
+    "prefrl-name"  # says the same for one request: a browser has one cookie, and maybe two people in two tabs
+)
+WHO = "prefrl.who"  # where the guard leaves the name in a request's scope
 TOKEN = "prefrl_token"
 PUBLIC = {"/", "/page.css", "/page.js", "/icon.svg"}  # tell nothing of any run, so they need no token
 
@@ -45,19 +50,23 @@ HEADERS = {
 }
 
 
+class GoneError(Exception):
+    """Nobody waits for a reply."""
+
+
 class Names:
-    """Who is asking: a name in a signed cookie, so that nobody answers, or takes back, under another's by a guess."""
+    """Who is asking: a name, signed, so that nobody answers, or takes back, under another's by a guess."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
 
     def sign(self, name: str) -> str:
-        """The cookie's value for a name."""
+        """What stands for a name, in a cookie or a header."""
         text = base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
         return f"{text}.{self._mac(text)}"
 
     def read(self, value: str | None) -> str | None:
-        """The name in a cookie's value; None where it is not of this server's making."""
+        """The name that a value stands for; None where it is not of this server's making."""
         text, _, mac = (value or "").partition(".")
         if not text or not hmac.compare_digest(mac.encode(), self._mac(text).encode()):
             return None
@@ -120,17 +129,24 @@ class Guard:
                 ]
             await send(message)
 
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        refused = self._refuse(scope, headers)
-        if refused is not None:
-            await _reply(say, *refused)
-            return
-        body = await _read(receive)
-        if body is None:
-            await _reply(say, 413, f"a request has at most {MOST_BODY} bytes.")
-            return
         try:
-            await self.app(scope, _once(body, receive), say)
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            refused = self._refuse(scope, headers)
+            if refused is not None:
+                await _reply(say, *refused)
+                return
+            try:
+                body = await asyncio.wait_for(_read(receive), BODY_S)
+            except TimeoutError:
+                await _reply(say, 408, f"a request must have come whole within {BODY_S:.0f} seconds.")
+                return
+            if body is None:
+                await _reply(say, 413, f"a request has at most {MOST_BODY} bytes.")
+                return
+            rest = [pair for pair in scope["headers"] if pair[0] != b"cookie"]  # they are read; see `read_cookies`
+            await self.app({**scope, "headers": rest}, _once(body, receive), say)
+        except GoneError:
+            return
         except Exception:
             traceback.print_exc()  # for whoever runs the server, and for nobody else
             if not began:
@@ -148,7 +164,7 @@ class Guard:
             if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
                 return 415, "a request that changes something must be JSON."
             size = headers.get("content-length", "0")
-            if not size.isdigit() or int(size) > MOST_BODY:
+            if not re.fullmatch("[0-9]{1,9}", size) or int(size) > MOST_BODY:
                 return 413, f"a request has at most {MOST_BODY} bytes."
         if self.token is not None and scope["path"] not in PUBLIC:
             bearer = headers.get("authorization", "").removeprefix("Bearer ")
@@ -156,25 +172,29 @@ class Guard:
             if not any(secrets.compare_digest(text, self.token.encode()) for text in given):
                 return 401, "this server needs the token that was printed when it started."
         client = (scope.get("client") or ("", 0))[0]
-        name = self.names.read(cookies.get(NAMED))
+        name = scope[WHO] = self.names.read(headers.get(NAMED_HEADER, cookies.get(NAMED)))
         if not self.rates.take(f"{client} {name or ''}"):
             return 429, "that is too many requests: wait a few seconds."
         return None
 
 
 def read_cookies(header: str) -> dict[str, str]:
-    """Cookies by name; none where the header is not to be read."""
-    try:
-        return {name: morsel.value for name, morsel in SimpleCookie(header).items()}
-    except CookieError:
-        return {}
+    """Cookies by name. This server's own need no quotes; SimpleCookie takes quadratic time to unquote others'."""
+    pairs = (part.lstrip().partition("=") for part in header.split(";"))
+    return {name: value.strip('"') for name, _, value in pairs if name}
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body; None where it is too large, however it was sent."""
+    """The body; None where it is too large, however it was sent.
+
+    Raises:
+        GoneError: whoever sent it has gone.
+    """
     body, more = b"", True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise GoneError
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > MOST_BODY:

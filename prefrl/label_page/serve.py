@@ -11,13 +11,10 @@ import sys
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
 from prefrl.queries.exchange import store_of
-from prefrl.queries.store import Store
 from prefrl.runs.saved import load_run
 from prefrl.settings import presets
 from prefrl.settings.config import LabelConfig, TrainConfig
 from prefrl.words.errors import UserError, install
-
-MOST_CONNECTIONS = 2_000
 
 
 def serve(config: LabelConfig) -> None:
@@ -30,7 +27,9 @@ def serve(config: LabelConfig) -> None:
         import uvicorn
 
         from prefrl.label_page.app import About, create_app, draw_ahead
+        from prefrl.label_page.connections import Impatient, most_connections
         from prefrl.label_page.guard import LOOPBACK
+        from prefrl.label_page.same_store import SameStore
         from prefrl.label_page.studio import Studio
     except ImportError as error:
         raise UserError(f"the page needs packages that are missing ({error}): {install('people')}.") from error
@@ -39,11 +38,12 @@ def serve(config: LabelConfig) -> None:
         raise UserError(f"{str(config.run)!r} learns from the true reward, and asks nobody: give a run of labels.")
     local = config.host in ("localhost", "127.0.0.1", "::1")
     token = None if local else secrets.token_urlsafe(16)
-    names = () if local else (config.host, socket.gethostname(), socket.getfqdn())
+    host = f"[{config.host}]" if ":" in config.host else config.host  # as browsers write it
+    names = () if local else (host, socket.gethostname(), socket.getfqdn())
     hosts = (*LOOPBACK, *names, *config.allow_host)
     spec = find_spec(run.env)
     instruction = config.instruction or presets.INSTRUCTIONS.get(spec.name, presets.INSTRUCTION)
-    with Store(store_of(config.run, config.trust)) as store, bind(config.host, config.port) as bound:
+    with SameStore(store_of(config.run, config.trust)) as store, bind(config.host, config.port) as bound:
         studio = Studio(config.run, store, Task.of(run), config.camera)
         try:
             studio.check()
@@ -52,15 +52,16 @@ def serve(config: LabelConfig) -> None:
             server = uvicorn.Server(
                 uvicorn.Config(
                     guard,
-                    log_level="warning",
+                    log_level="error",  # what strangers send wrongly is no news
+                    http=Impatient,
                     server_header=False,
                     ws="none",
-                    limit_concurrency=MOST_CONNECTIONS,
+                    limit_concurrency=most_connections(),
                     timeout_graceful_shutdown=2,
                 )
             )
             port = bound.getsockname()[1]
-            name = "localhost" if local else socket.gethostname() if config.host in ("0.0.0.0", "::") else config.host
+            name = "localhost" if local else socket.gethostname() if config.host in ("0.0.0.0", "::") else host
             print(f"http://{name}:{port}/{f'#token={token}' if token else ''}", flush=True)
             print("people answer there; Ctrl+C ends it.", file=sys.stderr, flush=True)
 

@@ -1,13 +1,17 @@
 """The page's requests: what is asked is answered, and what is not this person's or not this page's is refused."""
 
 import asyncio
+import math
 import re
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import httpx
 import numpy as np
 import pytest
 import schemathesis
+import uvicorn
 from helpers import sentence
 from hypothesis import HealthCheck, given, settings
 from people import make_run
@@ -23,14 +28,18 @@ from schemathesis.checks import not_a_server_error
 
 from prefrl.cli import main
 from prefrl.experience.task import Task
+from prefrl.label_page import guard
+from prefrl.label_page import studio as studio_module
 from prefrl.label_page.app import FRESH_S, About, create_app
+from prefrl.label_page.connections import Impatient
 from prefrl.label_page.guard import BURST, LOOPBACK, MOST_BODY, Names, Rates, read_cookies
+from prefrl.label_page.same_store import SameStore, identity_of
 from prefrl.label_page.serve import bind, serve
 from prefrl.label_page.studio import Studio, new_pool
 from prefrl.queries.store import Store
 from prefrl.settings.config import LabelConfig, TrainConfig, from_toml
 from prefrl.words.errors import UserError
-from prefrl.words.preference import Query, Segment
+from prefrl.words.preference import Preference, Query, Segment
 
 HERE = "http://localhost"
 GAME = "prefrl/Pong-v0"
@@ -53,10 +62,12 @@ class Page:
 
     pool: ProcessPoolExecutor  # one for all tests: it takes seconds to begin
 
-    def __init__(self, folder: Path, questions: int = 6, token: str | None = None, url: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, questions: int = 6, token: str | None = None, url: str | None = None, **settings: Any
+    ) -> None:
         self.queries = [make_game_query(number) for number in range(questions)]
-        self.folder = make_run(folder, GAME, self.queries, url)
-        self.store = Store(url or self.folder / "labels.sqlite")
+        self.folder = make_run(folder, GAME, self.queries, url, **settings)
+        self.store = SameStore(url or self.folder / "labels.sqlite")
         self.studio = Studio(self.folder, self.store, Task(GAME), pool=self.pool)
         about = About("Pong", "Choose.", from_toml(TrainConfig, self.folder / "config.toml"), self.folder)
         self.app, self.guard = create_app(about, self.store, self.studio, LOOPBACK, token)
@@ -424,6 +435,309 @@ def test_a_database_that_goes_away_and_comes_back(tmp_path: Path) -> None:
             page.close()
 
 
+# A database that is replaced
+
+
+def remove_database(folder: Path) -> Path:
+    """Move the run's database out of its place, as somebody who cleans up does; where it is now."""
+    away = folder / "away.sqlite"
+    (folder / "labels.sqlite").rename(away)
+    return away
+
+
+def test_an_answer_to_a_database_that_was_removed_waits_until_it_is_back(page: Page) -> None:
+    ann = Person(page, "ann")
+    first, second = ann.next(2)
+    assert ann.answer(first).status_code == 200
+    away = remove_database(page.folder)
+    for _ in range(2):
+        assert "gone from its folder" in refused(ann.answer(second), 503)
+    refused(ann.post("/api/next"), 503)
+    assert not (page.folder / "labels.sqlite").exists()  # nor was an empty one made in its place
+    away.rename(page.folder / "labels.sqlite")
+    assert ann.answer(second).status_code == 200  # as the page does: the same again
+    assert page.store.counts().answered == 2
+
+
+def test_nothing_is_written_into_another_runs_database(page: Page, tmp_path: Path) -> None:
+    """Somebody starts a new run in the folder: a file that stayed open would take every answer with it."""
+    ann = Person(page, "ann")
+    (question,) = ann.next()
+    away = remove_database(page.folder)
+    other = make_run(tmp_path / "other", GAME, page.queries) / "labels.sqlite"  # the same questions, in another run
+    other.rename(page.folder / "labels.sqlite")
+    for _ in range(2):
+        said = refused(ann.answer(question), 503)
+        assert "replaced by another one" in said
+        assert "prefrl label" in said
+    with Store(page.folder / "labels.sqlite") as store:
+        assert store.counts().answered == 0
+    away.replace(page.folder / "labels.sqlite")
+    assert ann.answer(question).status_code == 200
+
+
+@pytest.mark.parametrize("way", ["moved into its place", "written over it"])
+def test_a_copy_of_the_database_takes_its_place(page: Page, way: str) -> None:
+    """Out of a backup: it is the same run's, and no journal of the former file may be read into it."""
+    ann = Person(page, "ann")
+    first, second = ann.next(2)
+    place, copy = page.folder / "labels.sqlite", page.folder / "backup.sqlite"
+    shutil.copy(place, copy)
+    with Store(copy) as store:  # which has gone a way of its own
+        store.ask([make_game_query(number) for number in range(20, 40)])
+        store.add([Preference(page.queries[5], 0.0, "cat", 1.0)])
+    assert ann.answer(first).status_code == 200
+    if way == "moved into its place":
+        copy.replace(place)
+    else:
+        shutil.copy(copy, place)
+    assert ann.answer(second).status_code == 200
+    assert ann.answer(first).status_code == 200  # which the backup had not seen
+    with Store(place) as store:
+        assert (store.counts().asked, store.counts().answered) == (26, 3)
+        assert store.segment(make_game_query(39).right.key) is not None
+
+
+def test_two_stores_are_never_taken_for_one(tmp_path: Path) -> None:
+    queries = [make_game_query(0)]
+    paths = [make_run(tmp_path / name, GAME, queries) / "labels.sqlite" for name in ("one", "two")]
+    shutil.copy(paths[0], tmp_path / "before.sqlite")
+    names = []
+    for path in (*paths, *paths):
+        with Store(path) as store:
+            names.append(identity_of(store))
+    assert names[0] != names[1]
+    assert names[:2] == names[2:]
+    shutil.move(paths[0], tmp_path / "moved.sqlite")
+    with Store(tmp_path / "moved.sqlite") as store:
+        assert identity_of(store) == names[0]
+
+
+def test_the_page_is_told_which_run_it_shows(tmp_path: Path) -> None:
+    pages = [Page(tmp_path / name) for name in ("one", "two")]
+    try:
+        said = [Person(page).post("/api/hello", name="ann").json() for page in (*pages, *pages)]
+        assert said[0]["run"] == said[2]["run"] != said[1]["run"] == said[3]["run"]
+        assert said[0]["called"] == "Pong (one)"
+    finally:
+        for page in pages:
+            page.close()
+
+
+def test_two_people_in_two_tabs_have_one_cookie_and_two_names(page: Page) -> None:
+    """A request says whose it is; a cookie alone would give Ann's answer to whoever said their name last."""
+    browser = Person(page)
+    badge = {name: browser.post("/api/hello", name=name).json()["badge"] for name in ("ann", "bob")}
+    headers = browser.headers | {"prefrl-name": badge["ann"]}
+    (question,) = browser.request("POST", "/api/next", json={"count": 1}, headers=headers).json()["questions"]
+    assert browser.next(1)[0]["question"] != question["question"]  # without the header it is Bob's cookie
+    body = {name: question[name] for name in ("question", "ticket")} | {"answer": "left", "seconds": 1}
+    assert browser.request("POST", "/api/answer", json=body, headers=headers).status_code == 200
+    assert [answer.labeler for answer in page.store.given()] == ["ann"]
+    forged = browser.headers | {"prefrl-name": "YW5u." + "0" * 64}
+    refused(browser.request("POST", "/api/undo", json={}, headers=forged), 401)  # and not as Bob
+
+
+# What labelers are not to know
+
+
+def test_who_gives_second_opinions_sees_no_others_and_no_true_return(tmp_path: Path) -> None:
+    page = Page(tmp_path / "run", second_opinions=0.5)
+    try:
+        ann, bob = Person(page, "ann"), Person(page, "bob")
+        ann.answer(ann.next()[0], "left")
+        (page.folder / "metrics.csv").write_text("step,true_return,learned_return\n100,987654,1.5\n")
+        for who in (bob, Person(page)):
+            assert "second opinions" in refused(who.get("/api/people"), 403)
+            said = who.get("/api/run")
+            assert said.status_code == 200
+            assert "987654" not in said.text
+            assert "true_return" not in said.text
+            assert said.json()["curves"]["learned_return"] == [1.5]
+            assert "second opinions" in said.json()["blind"]
+    finally:
+        page.close()
+
+
+# Films that cannot be made
+
+
+def test_a_segment_that_cannot_be_drawn_is_told_in_words_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Page(tmp_path / "run", questions=0)
+    try:
+        strange = [Segment(np.zeros((4, 3)), np.zeros(4, int), np.zeros(4), GAME, 7, 0, 0, 0, i) for i in range(2)]
+        strange[1] = replace(strange[1], observations=np.ones((4, 3)))
+        page.store.ask([Query(*strange)])
+        ann = Person(page, "ann")
+        (question,) = ann.next()
+        said = [refused(ann.get(f"/clips/{question['clips'][0]}.mp4"), 404) for _ in range(3)]
+        assert "this clip cannot be drawn" in said[0]
+        assert set(said) == {said[0]}
+        error = capsys.readouterr().err
+        assert error.count(question["clips"][0]) == 1
+        assert "Traceback" not in error
+        assert ann.answer(question, "cannot tell").status_code == 200
+    finally:
+        page.close()
+
+
+def test_a_segment_that_is_no_array_is_told_as_well(page: Page) -> None:
+    key = page.queries[0].left.key
+    with sqlite3.connect(page.folder / "labels.sqlite") as connection:
+        connection.execute("UPDATE segments SET steps = ? WHERE key = ?", (b"not an array", key))
+    for _ in range(2):
+        assert "this clip cannot be drawn" in refused(Person(page, "ann").get(f"/clips/{key}.mp4"), 404)
+
+
+def test_a_segment_that_kills_whoever_draws_it_is_given_up_and_the_others_are_not(tmp_path: Path) -> None:
+    page = Page(tmp_path / "run")
+    page.studio = Studio(page.folder, page.store, page.studio.task)  # its processes are for killing
+    deadly, harmless = page.queries[0].left.key, page.queries[1].left.key
+
+    async def draw() -> list[str]:
+        said = []
+        for _ in range(2):  # together with others, then alone
+            drawing = asyncio.create_task(page.studio.clip(deadly))
+            while not (busy := [p for pool in drawing_pools() for p in (pool._processes or {}).values()]):
+                await asyncio.sleep(0.02)
+            for process in busy:
+                process.kill()
+            try:
+                await drawing
+            except UserError as error:
+                said.append(str(error))
+        assert await page.studio.clip(harmless) is not None
+        return said
+
+    pools: list[ProcessPoolExecutor] = [page.studio._pool]
+
+    def drawing_pools() -> list[ProcessPoolExecutor]:
+        return pools if deadly in page.studio._making else []
+
+    new = studio_module.new_pool
+
+    def noted(task: Task) -> ProcessPoolExecutor:
+        pools.append(new(task))
+        return pools[-1]
+
+    studio_module.new_pool = noted
+    try:
+        said = asyncio.run(draw())
+        assert "another one begins" in said[0]
+        assert "is killed each time" in said[1]
+    finally:
+        studio_module.new_pool = new
+        page.studio.close()
+        page.close()
+
+
+def test_no_link_in_a_foreign_runs_folder_leads_out_of_it(page: Page, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"a secret of the machine")
+    key, other = page.queries[0].left.key, page.queries[0].right.key
+    (page.folder / "clips").mkdir()
+    (page.folder / "clips" / f"{key}.mp4").symlink_to(secret)
+    assert Person(page).get(f"/clips/{key}.mp4").content[4:8] == b"ftyp"
+    shutil.rmtree(page.folder / "clips")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (page.folder / "clips").symlink_to(elsewhere)
+    assert Person(page).get(f"/clips/{other}.mp4").content[4:8] == b"ftyp"
+    assert not list(elsewhere.iterdir())
+    assert secret.read_bytes() == b"a secret of the machine"
+
+
+# Odd sizes, odd texts
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "\u00b2", "-1", "1e3", "", " 2", "0x2", "+2"])
+def test_a_body_of_no_known_size_is_refused(page: Page, size: str) -> None:
+    """Straight to the guard: the server before it may be another one tomorrow."""
+    headers = {"host": "localhost", "origin": HERE, "content-type": "application/json", "content-length": size}
+    assert asyncio.run(ask(page, headers, b"{}"))[0] == 413
+
+
+async def ask(page: Page, headers: dict[str, str], body: bytes | None, path: str = "/api/undo") -> tuple[int, bytes]:
+    """Status and body of the reply to a request that no client would send; a body of None never comes."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        if body is None:
+            await asyncio.sleep(3600)
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+    await page.guard({**scope, "headers": raw, "client": ("127.0.0.1", 1)}, receive, send)
+    return sent[0]["status"], sent[-1]["body"]
+
+
+def test_a_body_that_never_comes_is_not_waited_for(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BODY_S", 0.05)
+    headers = {"host": "localhost", "origin": HERE, "content-type": "application/json", "content-length": "2"}
+    assert asyncio.run(ask(page, headers, None))[0] == 408
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"name": "\\ud800"}', b'{"\\ud800": 1, "name": "ann"}', b'{"name": "ann", "%b": 1}' % (b"x" * 3000),
+        b'{"name": {"name": "ann"}}', b'{"name": 1e400}', b'{"name": ' + b"9" * 4000 + b"}", b'"' * 4000,
+        b'{"name": "a\\u0007"}', b'{"name": "\\u001b[31mann"}', b'{"name": "an\\u200bn"}', b'{"a":' * 600,
+        "{\"name\": \"\uff4f\uff52\uff41\uff43\uff4c\uff45\"}".encode(), b"\xff", b'{"name": "\xff"}',
+    ],
+)  # fmt: skip
+def test_bodies_that_are_no_name(page: Page, body: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    eve = Person(page)
+    headers = eve.headers | {"content-type": "application/json"}
+    said = eve.request("POST", "/api/hello", content=body, headers=headers)
+    assert len(refused(said, said.status_code)) < 300
+    assert said.status_code in (400, 422)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_name_is_one_name_however_its_accents_were_typed(page: Page) -> None:
+    names = {Person(page).post("/api/hello", name=name).json()["name"] for name in ("Zo\u00eb", "Zoe\u0308")}
+    assert names == {"Zo\u00eb"}
+
+
+def test_cookies_of_other_servers_on_this_machine_cost_nothing(page: Page) -> None:
+    """SimpleCookie would take seconds to unquote this one; cookies know no ports."""
+    ann = Person(page, "ann")
+    mine = "; ".join(f"{name}={value}" for name, value in ann.cookies.items())
+    ann.cookies = httpx.Cookies()
+    began = time.monotonic()
+    others = 'other="' + "\\" * 60_000 + '"'
+    for _ in range(3):
+        said = ann.request(
+            "POST", "/api/next", json={"count": 1}, headers=ann.headers | {"cookie": f"{others}; {mine}"}
+        )
+        assert said.status_code == 200
+    assert time.monotonic() - began < 3
+
+
+def test_answers_of_any_strength_and_time_are_listed(page: Page) -> None:
+    """Other programs may write a preference between the words, and a time that is no number."""
+    page.store.add([Preference(query, 1.0, "cat", 1.0) for query in page.queries[:2]])
+    with sqlite3.connect(page.folder / "labels.sqlite") as connection:
+        connection.executemany("UPDATE answers SET mu = ?, seconds = ? WHERE id = ?", [(0.8, 1, 1), (0.1, math.inf, 2)])
+    said = Person(page, "ann").get("/api/people")
+    assert said.status_code == 200
+    assert [row["answer"] for row in said.json()["newest"]] == ["right", "left"]
+    assert said.json()["newest"][0]["seconds"] is None
+
+
+@pytest.mark.parametrize("text", ["", "step\n", "step,true_return\n1\n", "step,true_return\n1,x\n", "\x00\n\x01,2\n"])
+def test_a_table_of_metrics_that_is_not_whole(page: Page, text: str) -> None:
+    (page.folder / "metrics.csv").write_text(text)
+    assert Person(page).get("/api/run").status_code == 200
+
+
 # What a machine thinks of asking
 
 
@@ -453,6 +767,64 @@ def test_no_request_that_the_description_allows_or_forbids_breaks_the_server(pag
 
 
 # The command
+
+
+def test_connections_over_which_nothing_whole_comes_end() -> None:
+    """Silent ones, and those whose request trickles in, or whose reply nobody takes; not one whose reply takes time."""
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await asyncio.sleep(2 if scope["path"] == "/slow" else 0)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x" * (2**25 if scope["path"] == "/large" else 10)})
+
+    class Hurried(Impatient):
+        patience_s = 0.8
+
+    config = uvicorn.Config(slow, http=Hurried, log_level="critical", timeout_graceful_shutdown=0)
+    server = uvicorn.Server(config)
+
+    def one(first: bytes, more: bytes, reads: bool) -> str:
+        """How a connection ends over which this is sent, then this again and again."""
+        with socket.create_connection(listening.getsockname()) as client:
+            client.settimeout(0.1)
+            client.sendall(first)
+            for _ in range(100):
+                try:
+                    client.sendall(more)
+                    if reads and client.recv(65_536) == b"":
+                        return "ended"
+                    if not reads:
+                        time.sleep(0.1)
+                except TimeoutError:
+                    pass
+                except OSError:
+                    return "ended"
+        return "open"
+
+    async def all_of_them() -> list[Any]:
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started:
+            await asyncio.sleep(0.02)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/slow"
+        get = b"GET /large HTTP/1.1\r\nHost: localhost\r\n"
+        found = await asyncio.gather(
+            asyncio.to_thread(httpx.get, url, timeout=30),
+            asyncio.to_thread(one, b"", b"", True),
+            asyncio.to_thread(one, b"GET / HTTP/1.1\r\n", b"X-A: b\r\n", True),
+            asyncio.to_thread(one, get + b"\r\n", b"", False),
+        )
+        for _ in range(100):
+            if not server.server_state.connections:
+                break
+            await asyncio.sleep(0.05)
+        left = len(server.server_state.connections)
+        server.should_exit = True
+        await serving
+        return [found[0].status_code, *found[1:3], left]
+
+    with bind("127.0.0.1", 0) as listening:
+        assert asyncio.run(all_of_them()) == [200, "ended", "ended", 0]
 
 
 def test_a_reply_does_not_wait_for_the_other_sides_word() -> None:
