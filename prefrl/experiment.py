@@ -21,9 +21,10 @@ from prefrl.queries.answering import Replies
 from prefrl.queries.questions import Questions, make_questions
 from prefrl.rewards.models import make_model
 from prefrl.runs import checkpoint as checkpoints
+from prefrl.runs.awaited import Awaited
 from prefrl.runs.phases import Phase, schedule, warn_of_often
 from prefrl.runs.runlog import Progress, RunLog
-from prefrl.runs.stopping import StoppedError, Stopping
+from prefrl.runs.stopping import StoppedError, Stopping, in_words
 from prefrl.settings.resolved import Resolved
 from prefrl.words.preference import Query
 from prefrl.words.process import for_small_networks, generators, restore_generators
@@ -183,9 +184,7 @@ class Run:
     def _born(self) -> VecEnv:
         """The environments, made anew: their seeds have nothing in common with those of another birth or run."""
         drawn = {"render_mode": "rgb_array"} if self.config.is_drawn else {}
-        seed = self.config.seed
-        if self.births:
-            seed = int(np.random.SeedSequence((seed, self.births)).generate_state(1)[0]) >> 1
+        seed = int(np.random.SeedSequence((self.config.seed, self.births)).generate_state(1)[0]) >> 1
         return Task.of(self.config).make_vec(self.config.n_envs, seed, **drawn)
 
     def _scenes(self, venv: VecEnv) -> Any:
@@ -227,6 +226,8 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
         run = Run(config, log, progress, stopping, state["births"] if state else 0)
         stack.callback(run.close)
         stack.callback(run.save)
+        stack.enter_context(in_words(config))
+        stack.enter_context(Awaited(log, lambda: run.env.steps, quiet))
         if state:
             run.restore(state)
         else:

@@ -10,6 +10,7 @@ member's training loss and held-out loss, and one backward pass fits them all.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class FitReport:
         held_out_loss: cross-entropy on those left out of it.
         held_out_accuracy: share of the decided, left-out answers predicted right; one that takes no side is half right.
         l2: geometric mean of the penalty weights after the fit.
+        diverged: whether it led to numbers that are not finite, and was taken back.
     """
 
     updates: int = 0
@@ -58,6 +60,7 @@ class FitReport:
     held_out_loss: float = math.nan
     held_out_accuracy: float = math.nan
     l2: float = math.nan
+    diverged: bool = False
 
 
 class Fit:
@@ -165,6 +168,8 @@ class Fit:
     def refit(self, newest: Steps, window: Steps, updates: int, kept: float) -> FitReport:
         """Take in new experience, take gradient steps, and normalise what the ensemble pays.
 
+        Gradient steps that lead to numbers that are not finite are taken back: the ensemble is what it was before them.
+
         Args:
             newest: observations (n, *observation_shape) and actions (n, *action_shape) since the last call.
             window: those over which the reward gets its scale.
@@ -172,9 +177,17 @@ class Fit:
             kept: share of the reward's mean that is paid (`RewardEnsemble.normalise_outputs`).
         """
         self.r_hat.observe(*newest)
+        reward, adam = copy.deepcopy((self.r_hat.state(), self.adam.state_dict()))
+        l2, losses = self.l2, self._losses  # both are replaced, never changed in place
         report = self.run(updates)
         self.r_hat.normalise_outputs(*window, kept)
-        return report
+        if all(tensor.isfinite().all() for tensor in self.r_hat.state_dict().values()):
+            return report
+        self.r_hat.restore(reward)
+        restore_optimiser(self.adam, adam)
+        self.l2, self._losses = l2, losses
+        self.r_hat.normalise_outputs(*window, kept)
+        return FitReport(diverged=True)
 
     def _minibatches(self, updates: int) -> Sequence[NDArray[np.integer]]:
         """Places of each minibatch: pass after pass over the answers, each in a new order, in equal parts."""

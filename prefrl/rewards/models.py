@@ -6,6 +6,7 @@ A model takes what was answered, is fitted once a phase, pays the policy, and sa
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -145,6 +146,12 @@ class LearnedModel:
 
     def _pay_by(self, report: FitReport) -> None:
         self._report = report
+        if report.diverged:
+            print(
+                f"the reward's fit after {self.env.steps:,} steps led to numbers that are not finite, and was taken "
+                f"back: r-hat is what it was before; a lower reward_learning_rate may help.",
+                file=sys.stderr,
+            )
         self.fitted = self.fitted or report.updates > 0
         self.r_hat.load_state_dict(self._fit.r_hat.state_dict())
 

@@ -93,6 +93,7 @@ class RunLog:
         self._store = getattr(config, "store", None) or self.folder / "labels.sqlite"
         self._has_rows = resume_at is not None
         self._seconds = dict.fromkeys(PARTS, 0.0)
+        self.doing, self.begun = "", time.perf_counter()
         self._began = time.perf_counter()
         self._metrics, self._timing = (_Table(self.folder / f"{name}.csv", resume_at) for name in ("metrics", "timing"))
         self._tensorboard: Any = None
@@ -120,7 +121,7 @@ class RunLog:
             self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish(exit_code=int(kind is not None))
-        if isinstance(error, UserError) and not self._has_rows and not self._has_questions():
+        if isinstance(error, Exception) and not self._has_rows and not self._has_questions():
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _has_questions(self) -> bool:
@@ -136,9 +137,10 @@ class RunLog:
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Count the seconds of this block towards a part of the phase."""
-        start = time.perf_counter()
+        self.doing, self.begun = name, time.perf_counter()
         yield
-        self._seconds[name] += time.perf_counter() - start
+        self._seconds[name] += time.perf_counter() - self.begun
+        self.doing = ""
 
     def finish(self) -> None:
         """Say that the run has come to its end."""

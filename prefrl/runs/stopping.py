@@ -1,13 +1,18 @@
-"""How a run that is told to stop stops: at the next phase, with everything kept; at once when it is told again."""
+"""How a run ends before its end: told to stop, at the next phase, with everything kept; or short of memory."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import torch
+
+from prefrl.settings.resolved import Resolved
 from prefrl.words.errors import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -44,3 +49,20 @@ class Stopping:
         for heard, handler in self._before.items():
             signal.signal(heard, handler)
         print("stopping after this phase; once more stops at once.", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def in_words(config: Resolved) -> Iterator[None]:
+    """What a run may meet that is no mistake of anybody's, said in one sentence.
+
+    Raises:
+        UserError: there was too little memory, on the device or in the machine.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        where = "on the GPU" if isinstance(error, torch.OutOfMemoryError) else "in the machine"
+        raise UserError(
+            f"{str(config.out)!r} ran out of memory {where}: give fewer environments (n_envs), shorter rollouts, or a "
+            f"smaller batch; labels are safe, and a checkpoint, if there is one, can be gone on from."
+        ) from error

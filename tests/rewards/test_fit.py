@@ -501,3 +501,23 @@ def test_the_last_updates_of_a_long_fit_cost_what_the_first_did():
     smallest = min(float(weights.abs().min()) for weights in parameters(r_hat))
     assert smallest < 1e-36  # it has gone as far as that
     assert min(seconds[-3:]) <= 1.5 * min(seconds[:3])
+
+
+def test_a_fit_that_diverges_is_taken_back_whole() -> None:
+    space = spaces.Box(-9, 9, (2,), np.float32)
+    r_hat = RewardEnsemble(space, ACTION, 3, generator=torch.Generator().manual_seed(0))
+    fit, rng = make_fit(r_hat, batch=8), np.random.default_rng(1)
+    steps = rng.normal(size=(50, 2)).astype(np.float32), np.zeros((50, 1), np.float32)
+    fit.add([answer(rng.normal(size=(1, 2)), rng.normal(size=(1, 2))) for _ in range(30)])
+    fit.refit(steps, steps, 10, 0.0)
+    weights_before, paid_before = parameters(r_hat), r_hat.reward(*steps)
+    l2, rate = fit.l2.clone(), fit.adam.param_groups[0]["lr"]
+    fit.adam.param_groups[0]["lr"] = math.inf
+    report = fit.refit((steps[0][:0], steps[1][:0]), steps, 10, 0.0)
+    assert report.diverged
+    assert all(map(torch.equal, parameters(r_hat), weights_before))
+    assert torch.equal(fit.l2, l2)
+    np.testing.assert_allclose(r_hat.reward(*steps), paid_before, rtol=1e-5)
+    fit.adam.param_groups[0]["lr"] = rate
+    assert not fit.refit((steps[0][:0], steps[1][:0]), steps, 10, 0.0).diverged
+    assert not all(map(torch.equal, parameters(r_hat), weights_before))
