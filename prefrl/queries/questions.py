@@ -39,7 +39,8 @@ class Questions:
     ) -> None:
         self.config, self.model = config, model
         self.store = PatientStore(config.store or folder / "labels.sqlite", folder)
-        inherit(self.store, config.labels_from, config.env, config.segment_steps)
+        if not self.store.counts().asked:  # a run that goes on has them already
+            inherit(self.store, config.labels_from, config.env, config.segment_steps)
         self.inherited = self.store.answers()[0]
         self.are_watched = config.labeler == "human"  # people like to see the policy that they teach
         if self.are_watched and not quiet:

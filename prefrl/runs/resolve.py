@@ -96,8 +96,9 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
         _check_labels(config, segment_steps, env.horizon, room, n_envs)
-        with Store(":memory:") as empty:
-            inherit(empty, config.labels_from, config.env, segment_steps)
+        if not resume:
+            with Store(":memory:") as empty:
+                inherit(empty, config.labels_from, config.env, segment_steps)
         if config.labeler == "human":
             known |= _for_people(config, env, keep_steps)
     # Both arms take the reward's scale from as many steps as a run with labels remembers. Of stacked frames, the oldest
