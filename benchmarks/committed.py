@@ -140,7 +140,6 @@ def borrow(question: Question) -> int:
     Two runs are one where their configurations are the same, whatever their arms are called. What the other question
     kept of it must be all that this one keeps.
     """
-    outdated = stale(question)
     wanted = {_settings(job): key for key, job in to_make(question).items()}
     about, curves = _read(question.folder)
     borrowed = 0
@@ -157,7 +156,7 @@ def borrow(question: Question) -> int:
                 kept = their_curves[key][0].keys()
                 if isinstance(job.config, TrainConfig) and not kept >= set(question.measures):
                     continue
-                if mine in outdated and not _is_fresh(theirs[key][0], job):
+                if not _is_fresh(theirs[key][0], job):  # made by other code, it may be another run by now
                     continue
                 named = dict(zip(("task", "arm", "seed"), map(str, mine), strict=True))
                 about[mine] = [{**row, **named} for row in theirs[key]]
