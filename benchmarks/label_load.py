@@ -93,12 +93,21 @@ class Served:
 
 
 def start_page(folder: Path, port: int = 0) -> Served:
-    """Start the page and wait until it listens."""
-    command = [*CLI, "label", str(folder), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    url = process.stdout.readline()
-    assert url, "the page did not start"
+    """Start the page and wait until it listens.
+
+    Raises:
+        RuntimeError: it ended before it listened; with what it said.
+    """
+    command = [*CLI, "label", str(folder), "--port", str(port), "--trust"]  # its database is ours
+    with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody reads would fill
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+        assert process.stdout is not None
+        url = process.stdout.readline()
+        if not url:
+            with process:
+                process.kill()
+            said.seek(0)
+            raise RuntimeError(f"the page did not start: {said.read().strip()}")
     return Served(folder, int(url.rsplit(":", 1)[1].strip("/\n")), process)
 
 
