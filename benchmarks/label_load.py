@@ -322,7 +322,8 @@ def kill_trainer(times: int, seed: int = 0) -> dict[str, Any]:
                 str(number),
             ]
             command += ["--steps", "200000", "--labels", "2000", "--n-envs", "4", "--phases", "400", "--slowdown", "1"]
-            command += ["--segment-steps", "8", "--no-tensorboard", "--set", "n_steps=100", "n_epochs=1"]
+            command += ["--explore-steps", "400", "--segment-steps", "8", "--no-tensorboard"]  # each step is drawn
+            command += ["--set", "n_steps=100", "n_epochs=1"]
             trainer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             path = folder / "labels.sqlite"
             while not path.exists():
@@ -342,6 +343,7 @@ def kill_trainer(times: int, seed: int = 0) -> dict[str, Any]:
             thread = threading.Thread(target=answer)
             thread.start()
             while not said:
+                assert trainer.poll() is None, "the trainer ended before it asked"
                 time.sleep(0.01)
             time.sleep(rng.uniform(0.0, 1.5))
             trainer.send_signal(signal.SIGKILL)
