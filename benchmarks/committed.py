@@ -292,8 +292,10 @@ def _cell(value: float) -> str:
 
 
 def _read(folder: Path) -> tuple[Rows, Rows]:
-    """What is committed about each run, and its curve."""
-    return _read_rows(folder / "runs.csv"), _read_rows(folder / "curves.csv")
+    """What is committed about each run, and its curve; a run that one of the two files lacks is not there."""
+    about, curves = _read_rows(folder / "runs.csv"), _read_rows(folder / "curves.csv")
+    both = about.keys() & curves.keys()
+    return {key: about[key] for key in about if key in both}, {key: curves[key] for key in curves if key in both}
 
 
 def _write(question: Question, about: Rows, curves: Rows) -> None:

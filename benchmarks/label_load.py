@@ -93,12 +93,21 @@ class Served:
 
 
 def start_page(folder: Path, port: int = 0) -> Served:
-    """Start the page and wait until it listens."""
-    command = [*CLI, "label", str(folder), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    url = process.stdout.readline()
-    assert url, "the page did not start"
+    """Start the page and wait until it listens.
+
+    Raises:
+        RuntimeError: it ended before it listened; with what it said.
+    """
+    command = [*CLI, "label", str(folder), "--port", str(port), "--trust"]  # its database is ours
+    with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody reads would fill
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+        assert process.stdout is not None
+        url = process.stdout.readline()
+        if not url:
+            with process:
+                process.kill()
+            said.seek(0)
+            raise RuntimeError(f"the page did not start: {said.read().strip()}")
     return Served(folder, int(url.rsplit(":", 1)[1].strip("/\n")), process)
 
 
@@ -313,7 +322,8 @@ def kill_trainer(times: int, seed: int = 0) -> dict[str, Any]:
                 str(number),
             ]
             command += ["--steps", "200000", "--labels", "2000", "--n-envs", "4", "--phases", "400", "--slowdown", "1"]
-            command += ["--segment-steps", "8", "--no-tensorboard", "--set", "n_steps=100", "n_epochs=1"]
+            command += ["--explore-steps", "400", "--segment-steps", "8", "--no-tensorboard"]  # each step is drawn
+            command += ["--set", "n_steps=100", "n_epochs=1"]
             trainer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             path = folder / "labels.sqlite"
             while not path.exists():
@@ -333,6 +343,7 @@ def kill_trainer(times: int, seed: int = 0) -> dict[str, Any]:
             thread = threading.Thread(target=answer)
             thread.start()
             while not said:
+                assert trainer.poll() is None, "the trainer ended before it asked"
                 time.sleep(0.01)
             time.sleep(rng.uniform(0.0, 1.5))
             trainer.send_signal(signal.SIGKILL)

@@ -6,7 +6,7 @@ import pytest
 from made import make_query
 from postgres import programs
 
-from benchmarks.label_load import Labeler, Load, compare, kill_page_or_database, kill_trainer, load
+from benchmarks.label_load import Labeler, Load, compare, kill_page_or_database, kill_trainer, load, start_page
 from prefrl.queries.store import Store
 from prefrl.words.preference import Preference
 
@@ -43,3 +43,8 @@ def test_the_benchmark_finds_what_is_lost_doubled_or_shown_to_two():
         bob.acknowledged = {keys[0]: "left"}
         ann.shown, bob.shown = keys[:3], keys[2:]
         assert compare([ann, bob], store) == {"acknowledged": 4, "lost": 2, "doubled": 1, "shown_to_two": 1}
+
+
+def test_a_page_that_does_not_start_says_why(tmp_path):
+    with pytest.raises(RuntimeError, match="did not start: prefrl: "):
+        start_page(tmp_path / "no run")
