@@ -147,7 +147,7 @@ def test_a_fault_is_one_sentence_and_leaves_no_folder(fault, tmp_path, capsys):
 
 @pytest.mark.parametrize("fault", ["NaN shown", "infinity paid", "too large a number shown"])
 def test_nothing_that_is_saved_is_spoiled(fault, tmp_path):
-    config = replace(SMALL, env_kwargs=(f"fault={fault}", "since=450"), out=tmp_path / "run")
+    config = replace(SMALL, env_kwargs=(f"fault={fault}", "since=450"), checkpoint_every=0, out=tmp_path / "run")
     with pytest.raises(UserError, match=r"at step \d+ of its episode \d+"):
         train(config, quiet=True)
     for name in ("policy", "reward"):
