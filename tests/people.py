@@ -33,6 +33,7 @@ def make_queries(task: Task | str, count: int, segment_steps: int, seed: int = 0
 def make_run(folder: Path, env_id: str, queries: list[Query], url: str | None = None, **settings: Any) -> Path:
     """A run's folder whose store holds these questions."""
     folder.mkdir(parents=True)
+    settings.setdefault("segment_steps", len(queries[0].left.actions) if queries else 1)  # no run leaves it open
     config = TrainConfig(env=env_id, labeler="human", labels=max(1, len(queries)), out=folder, store=url, **settings)
     with (folder / "config.toml").open("wb") as file:
         tomli_w.dump(to_toml(config), file)
