@@ -128,7 +128,8 @@ def test_a_sweep_that_is_stopped_and_fails_goes_on_until_it_is_done(tmp_path, ca
     )
     done = command("grid.toml")
     assert (done.returncode, done.stdout) == (1, "2 of 3 runs are finished.\n")
-    assert done.stderr.count("patience-seed0 failed: OSError: nobody home") == 2  # when it fails, and at the end
+    failed = "patience-seed0 failed: labeler 'a_labeler_of_mine:make' failed with OSError: nobody home"
+    assert done.stderr.count(failed) == 2  # when it fails, and at the end
     assert "Traceback" not in done.stderr
     assert "in answer" in (stopped / "error.txt").read_text()
     assert (stopped.with_name("patience-seed0.stopped1") / "reward.safetensors").exists()
