@@ -402,7 +402,7 @@ def test_missing_packages_are_one_sentence(folder: Path, tmp_path: Path, monkeyp
         lambda: write(read(folder), tmp_path / "out", "parquet"),
         lambda: write_minari(read(folder), "a/b-v0", tmp_path),
     ):
-        with pytest.raises(UserError, match="prefrl\\[exchange\\]") as caught:
+        with pytest.raises(UserError, match=r"-e \"\.\[exchange\]\" in your checkout") as caught:
             act()
         sentence(caught.value)
     assert not (tmp_path / "out").exists()
