@@ -78,7 +78,7 @@ gym.register("prefrl-tests/FragileScreen-v0", FragileScreen, max_episode_steps=2
 
 SMALL = TrainConfig(
     env="prefrl-tests/Fragile-v0", steps=1600, labels=40, n_envs=2, segment_steps=8, set=("n_steps=32", "n_epochs=2"),
-    initial_epochs=4, fit_updates=4, tensorboard=False,
+    initial_epochs=4, fit_updates=4, phases=12, tensorboard=False,
 )  # fmt: skip
 KINDS = {
     "plain": SMALL,
@@ -148,7 +148,7 @@ def test_a_run_that_broke_off_ends_as_the_unbroken_one(tmp_path, kind):
 
 
 def test_a_run_that_breaks_off_again_and_again_ends_as_the_unbroken_one(tmp_path, whole):
-    left = broken(replace(SMALL, out=tmp_path / "broken"), after=500)
+    left = broken(replace(SMALL, out=tmp_path / "broken"), after=600)
     for after in (150, 450):
         FragileEnv.left = after
         with pytest.raises(UserError):
