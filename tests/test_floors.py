@@ -20,14 +20,17 @@ FLOORS = ("words", "settings", "experience", "rewards", "queries", "policies", "
 AT_THE_TOP = {
     "run": "run",
     "baseline": "run",
+    "experiment": "run",
     "cli": "doors",
     "__init__": "doors",
     "check": "doors",
     "label_page": "doors",
 }
-WORDS_NEED = {"numpy", "torch", "scipy", "jaxtyping", "gymnasium"}  # besides the standard library
-OPTIONAL = {"envpool", "filelock", "ray", "wandb", "av", "fastapi", "pydantic", "uvicorn", "minari", "pyarrow"}
-BEHIND = {"label_page.app"}  # imported in a try of label_page.serve alone
+WORDS_NEED = {"numpy", "torch", "scipy", "jaxtyping", "gymnasium", "safetensors"}  # besides the standard library
+OPTIONAL = {
+    "envpool", "filelock", "ray", "wandb", "av", "fastapi", "pydantic", "starlette", "uvicorn", "minari", "pyarrow",
+}  # fmt: skip
+BEHIND = {"label_page.app", "label_page.connections"}  # imported in a try of label_page.serve alone
 OWN_PROCESS = {"check.drawing"}  # hands a specification to a child process that it starts itself, and to nobody else
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
@@ -171,6 +174,13 @@ def test_whatever_is_imported_is_declared_and_extras_may_be_missing() -> None:
             )
         else:
             assert declared & {home.lower().replace("_", "-") for home in homes[name]}, f"{module} imports {name}"
+    importers = {
+        (module, guarded)
+        for module, text in PREFRL.items()
+        for name, guarded in imported(text)
+        if name.startswith(tuple(f"prefrl.{behind}" for behind in BEHIND))
+    }
+    assert importers == {("label_page.serve", True)}
 
 
 def test_nothing_is_pickled() -> None:

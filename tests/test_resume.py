@@ -26,6 +26,10 @@ from prefrl.studies.compare import run_comparison
 from prefrl.words.errors import UserError
 
 FILES = ("metrics.csv", "reward.safetensors", "policy.safetensors")
+PENDULUM = [
+    "train", "--env", "Pendulum-v1", "--steps", "6000", "--labels", "20", "--set", "n_steps=32", "n_epochs=2",
+    "--checkpoint-every", "2000",
+]  # fmt: skip
 PREFRL = [sys.executable, "-c", "import sys; from prefrl.cli import main; sys.exit(main())"]
 
 
@@ -73,8 +77,8 @@ gym.register("prefrl-tests/Fragile-v0", FragileEnv, max_episode_steps=20)
 gym.register("prefrl-tests/FragileScreen-v0", FragileScreen, max_episode_steps=20)
 
 SMALL = TrainConfig(
-    env="prefrl-tests/Fragile-v0", steps=3200, labels=40, n_envs=4, segment_steps=8, set=("n_steps=16", "n_epochs=2"),
-    initial_epochs=4, fit_updates=4, tensorboard=False,
+    env="prefrl-tests/Fragile-v0", steps=1600, labels=40, n_envs=2, segment_steps=8, set=("n_steps=32", "n_epochs=2"),
+    initial_epochs=4, fit_updates=4, phases=12, tensorboard=False,
 )  # fmt: skip
 KINDS = {
     "plain": SMALL,
@@ -82,12 +86,12 @@ KINDS = {
     "overlap": replace(SMALL, overlap=True),
     "target": replace(SMALL, objective="target", max_answers=10),
     "frozen": replace(SMALL, freeze_reward_at=0.4),
-    "a2c": replace(SMALL, learner="a2c", set=("n_steps=16",)),
-    "trpo": replace(SMALL, learner="trpo", set=("n_steps=16",), entropy_bonus=0.01),
+    "a2c": replace(SMALL, learner="a2c", set=("n_steps=32",)),
+    "trpo": replace(SMALL, learner="trpo", set=("n_steps=32",), entropy_bonus=0.01),
     "sde": replace(SMALL, set=(*SMALL.set, "use_sde=true")),
-    "pixels": replace(SMALL, env="prefrl-tests/FragileScreen-v0", steps=1600, labels=8, keep_steps=800),
+    "pixels": replace(SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400),
     "true reward": BaselineConfig(
-        env=SMALL.env, steps=SMALL.steps, n_envs=4, set=SMALL.set, tensorboard=False
+        env=SMALL.env, steps=SMALL.steps, n_envs=2, set=SMALL.set, tensorboard=False
     ),
 }  # fmt: skip
 
@@ -105,6 +109,20 @@ def broken(config, after):
     finally:
         FragileEnv.left = None
     return config.out
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The unbroken run of the plain kind, which several tests compare with, and none changes."""
+    return run(replace(SMALL, out=tmp_path_factory.mktemp("unbroken") / "whole"))
+
+
+@pytest.fixture(scope="module")
+def pendulum(tmp_path_factory):
+    """An unbroken run in a process of its own."""
+    folder = tmp_path_factory.mktemp("unbroken") / "pendulum"
+    subprocess.run([*PREFRL, *PENDULUM, "--out", str(folder)], check=True, capture_output=True)
+    return folder
 
 
 def same(one, other):
@@ -129,10 +147,9 @@ def test_a_run_that_broke_off_ends_as_the_unbroken_one(tmp_path, kind):
     assert is_finished(left)
 
 
-def test_a_run_that_breaks_off_again_and_again_ends_as_the_unbroken_one(tmp_path):
-    whole = run(replace(SMALL, out=tmp_path / "whole"))
-    left = broken(replace(SMALL, out=tmp_path / "broken"), after=1000)
-    for after in (300, 900):
+def test_a_run_that_breaks_off_again_and_again_ends_as_the_unbroken_one(tmp_path, whole):
+    left = broken(replace(SMALL, out=tmp_path / "broken"), after=600)
+    for after in (150, 450):
         FragileEnv.left = after
         with pytest.raises(UserError):
             resume(left, quiet=True)
@@ -142,9 +159,8 @@ def test_a_run_that_breaks_off_again_and_again_ends_as_the_unbroken_one(tmp_path
     assert asked_and_answered(whole) == asked_and_answered(left)
 
 
-def test_a_generator_left_out_would_be_noticed(tmp_path, monkeypatch):
-    whole = run(replace(SMALL, out=tmp_path / "whole"))
-    left = broken(replace(SMALL, out=tmp_path / "broken"), after=2000)
+def test_a_generator_left_out_would_be_noticed(tmp_path, whole, monkeypatch):
+    left = broken(replace(SMALL, out=tmp_path / "broken"), after=1000)
     restore = Fit.restore
     monkeypatch.setattr(
         Fit, "restore", lambda fit, state: restore(fit, {**state, "rng": np.random.default_rng(9).bit_generator.state})
@@ -154,11 +170,9 @@ def test_a_generator_left_out_would_be_noticed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_that_is_killed_goes_on(tmp_path, number):
-    asked = "--env Pendulum-v1 --steps 6000 --labels 20 --set n_steps=32 n_epochs=2 --checkpoint-every 2000"
-    command = ["train", *asked.split()]
-    subprocess.run([*PREFRL, *command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
-    killed = subprocess.Popen([*PREFRL, *command, "--out", str(tmp_path / "killed")], stderr=subprocess.PIPE, text=True)
+def test_a_process_that_is_killed_goes_on(tmp_path, pendulum, number):
+    command = [*PREFRL, *PENDULUM, "--out", str(tmp_path / "killed")]
+    killed = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not checkpoint.has_any(tmp_path / "killed"):
         time.sleep(0.01)
         assert killed.poll() is None
@@ -168,16 +182,15 @@ def test_a_process_that_is_killed_goes_on(tmp_path, number):
     if number == signal.SIGTERM:
         assert "was stopped after" in said
         assert "--resume" in said
-    again = subprocess.run([*PREFRL, *command, "--out", str(tmp_path / "killed")], capture_output=True, text=True)
+    again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 2
     assert "prefrl train --resume" in again.stderr
     subprocess.run([*PREFRL, "train", "--resume", str(tmp_path / "killed")], check=True, capture_output=True)
-    assert set(same(tmp_path / "whole", tmp_path / "killed").values()) == {True}
+    assert set(same(pendulum, tmp_path / "killed").values()) == {True}
 
 
-def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path, capsys):
-    whole = run(replace(SMALL, out=tmp_path / "whole"))
-    left = broken(replace(SMALL, out=tmp_path / "broken"), after=2800)
+def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path, whole, capsys):
+    left = broken(replace(SMALL, out=tmp_path / "broken"), after=1400)
     newest = sorted((left / "checkpoints").iterdir())[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
     resume(left, quiet=True)
@@ -185,10 +198,9 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path, capsys):
     assert set(same(whole, left).values()) == {True}
 
 
-def test_what_can_not_go_on_is_one_sentence(tmp_path):
-    finished = run(replace(SMALL, out=tmp_path / "finished"))
-    early = broken(replace(SMALL, out=tmp_path / "early"), after=500)
-    for folder, said in ((finished, "has finished"), (early, "before its first"), (tmp_path, "config.toml")):
+def test_what_can_not_go_on_is_one_sentence(tmp_path, whole):
+    early = broken(replace(SMALL, out=tmp_path / "early"), after=250)
+    for folder, said in ((whole, "has finished"), (early, "before its first"), (tmp_path, "config.toml")):
         with pytest.raises(UserError) as caught:
             resume(folder, quiet=True)
         assert said in sentence(caught.value)
@@ -208,7 +220,7 @@ def test_checkpoints_may_be_switched_off_and_change_nothing_where_there_are_none
 
 
 def test_the_log_goes_on_without_a_seam(tmp_path):
-    left = broken(replace(SMALL, tensorboard=True, out=tmp_path / "broken"), after=2300)
+    left = broken(replace(SMALL, tensorboard=True, out=tmp_path / "broken"), after=1150)
     resume(left, quiet=True)
     with (left / "metrics.csv").open(newline="", encoding="utf-8") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
@@ -231,12 +243,12 @@ def test_compare_goes_on_with_the_runs_that_were_stopped(tmp_path):
     shutil.copytree(whole, tmp_path / "compare")
     left = tmp_path / "compare" / "labels40-seed0"
     shutil.rmtree(left)
-    broken(replace(SMALL, explore_steps=None, out=left), after=2500)
+    broken(replace(SMALL, explore_steps=None, out=left), after=1250)
     run_comparison(ask, quiet=True)
     assert set(same(whole / "labels40-seed0", left).values()) == {True}
     assert not list((tmp_path / "compare").glob("*.stopped*"))
 
 
 def test_a_run_that_comes_near_its_checkpoints_too_often_is_warned(tmp_path, capsys):
-    train(replace(SMALL, checkpoint_every=200, out=tmp_path / "often"))
+    train(replace(SMALL, checkpoint_every=100, out=tmp_path / "often"))
     assert "episodes" in capsys.readouterr().err

@@ -50,12 +50,19 @@ OF_TRUE_REWARD = {
 }
 
 
+POISON = 1e17  # the largest sizes that a run takes: one that is looked at would drown everything else
+
+
 class PoisonedPendulum(gym.Wrapper):
-    """Pendulum whose true reward is not a number."""
+    """Pendulum whose true reward is huge noise."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.noise = np.random.default_rng(0)
 
     def step(self, action):
         observation, _, terminated, truncated, info = self.env.step(action)
-        return observation, math.nan, terminated, truncated, info
+        return observation, float(self.noise.choice([-POISON, POISON])), terminated, truncated, info
 
 
 class UprightLabeler:
@@ -181,13 +188,13 @@ def test_mujoco_runs_repeat_too(tmp_path):
 
 
 def test_the_learner_is_blind_to_the_true_reward(tmp_path):
-    """With rewards that are not numbers, everything but the measures of the true reward is as it was."""
+    """With rewards that are huge noise, everything but the measures of the true reward is as it was."""
     seeing, blind = (
         prefrl.train(replace(SMALL, env=env, labeler=f"{__name__}:UprightLabeler", out=tmp_path / env), quiet=True)
         for env in ("Pendulum-v1", "PoisonedPendulum-v0")
     )
     for a, b in zip(rows(seeing), rows(blind), strict=True):
-        assert {b[name] for name in OF_TRUE_REWARD} == {""}
+        assert not a["true_return"] or abs(float(b["true_return"])) > POISON / 100  # so the poison was there
         for name in set(a) - OF_TRUE_REWARD:
             assert a[name] == b[name], name
     assert any(row["true_return"] for row in rows(seeing))

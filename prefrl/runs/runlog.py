@@ -68,8 +68,8 @@ def versions() -> dict[str, str]:
 class RunLog:
     """Writes a run's folder as the run goes; a run that is stopped leaves what it had.
 
-    A run that ends with a `UserError` before a row is written or a question asked leaves no folder, which would be in
-    the way of the same command put right.
+    A run that fails before a row is written or a question asked leaves no folder, which would be in the way of the
+    same command put right; one that is interrupted leaves what it had.
 
     Args:
         config: resolved; `config.out` is created.
@@ -114,7 +114,7 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close every file; after a mistake of the user's, remove the folder if the run has recorded nothing."""
+        """Close every file; after a failure, remove the folder if the run has recorded nothing."""
         self._metrics.close()
         self._timing.close()
         if self._tensorboard is not None:

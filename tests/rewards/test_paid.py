@@ -19,16 +19,22 @@ from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
 from prefrl.words.scale import MOST
 
+POISON = 1e17  # the largest sizes that the recorder takes: one that is looked at would drown everything else
+
 
 class Poisoned(VecEnvWrapper):
-    """Pays NaN for every step."""
+    """Pays huge noise for every step, which says nothing of it."""
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self.rng = np.random.default_rng(0)
 
     def reset(self) -> Any:
         return self.venv.reset()
 
     def step_wait(self) -> Any:
         observations, rewards, dones, infos = self.venv.step_wait()
-        return observations, np.full_like(rewards, np.nan), dones, infos
+        return observations, self.rng.choice([-POISON, POISON], rewards.shape).astype(rewards.dtype), dones, infos
 
 
 def ensemble(env: VecEnv | gym.Env[Any, Any], seed: int = 0) -> RewardEnsemble:
@@ -158,7 +164,7 @@ def test_a_poisoned_reward_changes_nothing_that_is_learned(name: str) -> None:
         learner.explore(5)
         measures = learner.learn([16, 16], lambda: 0.0)
         states.append((learner.model.policy.state_dict(), measures))
-        assert np.isnan(recorder.recent(10)[2]).all() == (wrapper is Poisoned)  # so the poison was there
+        assert (np.abs(recorder.recent(10)[2]) > POISON / 2).all() == (wrapper is Poisoned)  # so it was there
     assert all(torch.equal(value, states[1][0][key]) for key, value in states[0][0].items())
     assert states[0][1] == states[1][1]
 

@@ -47,10 +47,11 @@ def spoil(log):
         (UserError("a mistake."), lambda log: log.write(100, {"true_return": 1.0}), True),
         (UserError("a mistake."), ask, True),
         (UserError("a mistake."), spoil, True),
-        (OSError("not the user's"), lambda log: None, True),
+        (OSError("not the user's"), lambda log: None, False),
+        (OSError("not the user's"), lambda log: log.write(100, {"true_return": 1.0}), True),
         (KeyboardInterrupt(), lambda log: None, True),
     ],
-    ids=["nothing", "a row", "a question", "who knows", "another error", "stopped"],
+    ids=["nothing", "a row", "a question", "who knows", "another error", "another error after a row", "stopped"],
 )
 def test_a_mistake_leaves_no_folder_unless_something_is_recorded(tmp_path, error, happens, stays):
     config = BaselineConfig(out=tmp_path / "run")
