@@ -50,18 +50,18 @@ class Equivalent:
     commit: str
 
 
-def remember(modules: Modules, path: Path = CODE) -> str:
+def remember(modules: Modules) -> str:
     """Keep the modules that made a number; the hash that its row has of them."""
     code = code_hash(modules)
-    known = _known(path)
+    known = _known(CODE)
     if code not in known:
-        path.write_text(json.dumps(known | {code: dict(modules)}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        CODE.write_text(json.dumps(known | {code: dict(modules)}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return code
 
 
-def is_current(code: str, path: Path = CODE) -> bool:
+def is_current(code: str) -> bool:
     """Whether everything that this code was made of is still there, or its equivalent; unknown code is not."""
-    modules = _known(path).get(code)
+    modules = _known(CODE).get(code)
     return bool(modules) and still_there(frozenset(modules.values()), _present(), equivalents())
 
 

@@ -44,15 +44,16 @@ def test_code_is_still_there_as_it_was_or_by_way_of_what_was_shown_to_do_the_sam
     assert fresh.still_there(run, frozenset("cxy"), (step("ab", "xy"),))
 
 
-def test_code_that_was_not_recorded_is_not_current(tmp_path: Path) -> None:
+def test_code_that_was_not_recorded_is_not_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "code.json"
+    monkeypatch.setattr(fresh, "CODE", path)
     module, known = next(iter(present_hashes().items()))
-    code = fresh.remember({module: known}, path)
-    other = fresh.remember({module: known, "prefrl.gone": "0123456789abcdef"}, path)
-    assert fresh.is_current(code, path)
-    assert not fresh.is_current(other, path)
-    assert not fresh.is_current("", path)
-    assert not fresh.is_current("fedcba9876543210", path)
+    code = fresh.remember({module: known})
+    other = fresh.remember({module: known, "prefrl.gone": "0123456789abcdef"})
+    assert fresh.is_current(code)
+    assert not fresh.is_current(other)
+    assert not fresh.is_current("")
+    assert not fresh.is_current("fedcba9876543210")
     assert json.loads(path.read_text())[code] == {module: known}
 
 
@@ -62,8 +63,6 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Question:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(committed, "HERE", tmp_path)
     monkeypatch.setattr(fresh, "CODE", tmp_path / "code.json")
-    monkeypatch.setattr(committed, "is_current", lambda code: fresh.is_current(code, tmp_path / "code.json"))
-    monkeypatch.setattr(committed, "remember", lambda modules: fresh.remember(modules, tmp_path / "code.json"))
     (tmp_path / "grids").mkdir()
     (tmp_path / "grids" / "short.toml").write_text(GRID)
     return Question("short", "Does it run?", "", ("short",))
@@ -171,8 +170,6 @@ def test_a_row_keeps_what_its_runs_and_its_own_measure_were_made_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fresh, "CODE", tmp_path / "code.json")
-    monkeypatch.setattr(speed, "remember", lambda modules: fresh.remember(modules, tmp_path / "code.json"))
-    monkeypatch.setattr(speed, "is_current", lambda code: fresh.is_current(code, tmp_path / "code.json"))
     present = present_hashes()
     name = "prefrl.rewards.fit"
 
