@@ -81,12 +81,17 @@ def modules_from(*names: str) -> dict[str, str]:
         path = Path(file)
         source = path.read_text(encoding="utf-8")
         found[name] = "changed" if path.stat().st_mtime > BEGAN else source_hash(source)
-        waiting += _imports(ast.parse(source))
+        waiting += _imports(source)
     return dict(sorted(found.items()))
 
 
-def _imports(tree: ast.AST) -> Iterator[str]:
+@cache
+def _imports(source: str) -> tuple[str, ...]:
     """Modules that a source may import: in statements, and as "package.module:name" in tables."""
+    return tuple(_named(ast.parse(source)))
+
+
+def _named(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -15,7 +15,6 @@ from benchmarks import (
     figure2,
     figure3_smoke,
     figure5,
-    fresh,
     hacking,
     paper,
     question,
@@ -215,7 +214,7 @@ def test_claims_say_how_it_turned_out():
 def test_hacking_shows_what_the_reward_model_says_and_takes_finished_rewards_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(committed, "HERE", tmp_path)
-    monkeypatch.setattr(fresh, "CODE", tmp_path / "code.json")
+    monkeypatch.setattr("benchmarks.fresh.CODE", tmp_path / "code.json")
     (tmp_path / "grids").mkdir()
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "random_actions.csv").write_text("task,true_return\nPendulum-v1,-2500\n")
@@ -248,7 +247,7 @@ def small(tmp_path, monkeypatch):
     """A question with a grid of two short runs, in folders of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(committed, "HERE", tmp_path)
-    monkeypatch.setattr(fresh, "CODE", tmp_path / "code.json")
+    monkeypatch.setattr("benchmarks.fresh.CODE", tmp_path / "code.json")
     monkeypatch.setattr(question, "README", tmp_path / "README.md")
     (tmp_path / "grids").mkdir()
     (tmp_path / "results").mkdir()
