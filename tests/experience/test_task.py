@@ -91,5 +91,5 @@ def test_segments_of_a_task_that_needs_arguments_become_a_minari_dataset(run, pl
     if where is None:
         where, said = tmp_path / "answers.sqlite", ("trees=5",)
         where.write_bytes((run.folder / "labels.sqlite").read_bytes())
-    exchange(LabelsConfig("export", (str(where),), "orchard/pairs-v0", "minari", said))
+    exchange(LabelsConfig("export", (str(where),), "orchard/pairs-v0", "minari", env_kwargs=said))
     assert minari.load_dataset("orchard/pairs-v0").spec.observation_space.shape == (5,)
