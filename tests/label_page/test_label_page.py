@@ -842,7 +842,7 @@ def test_label_says_in_one_sentence_what_is_wrong(tmp_path: Path, capsys: pytest
     taken.listen()
     with taken:
         for arguments, says in (
-            ([str(tmp_path / "nowhere")], "cannot read the configuration"),
+            ([str(tmp_path / "nowhere")], "cannot read"),
             ([str(folder), "--port", str(taken.getsockname()[1])], "a free --port"),
             ([str(folder), "--port", "99999"], "a free --port"),
             ([str(folder), "--host", "192.0.2.1"], "an address of this machine"),
