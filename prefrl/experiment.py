@@ -222,7 +222,7 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
     with ExitStack() as stack:
         log = stack.enter_context(RunLog(config, steps if resume else None))
         progress = stack.enter_context(Progress(log.folder.name, config.steps, quiet, steps))
-        stopping = stack.enter_context(Stopping())
+        stopping = stack.enter_context(Stopping(quiet))
         run = Run(config, log, progress, stopping, state["births"] if state else 0)
         stack.callback(run.close)
         stack.callback(run.save)

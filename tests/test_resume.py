@@ -234,8 +234,9 @@ def test_the_log_goes_on_without_a_seam(tmp_path):
 
 
 def test_compare_goes_on_with_the_runs_that_were_stopped(tmp_path):
+    small = replace(SMALL, env=f"test_resume:{SMALL.env}")  # which the processes of a comparison import
     ask = CompareConfig(
-        **{name: value for name, value in vars(SMALL).items() if name not in ("labels", "out", "reward_from")},
+        **{name: value for name, value in vars(small).items() if name not in ("labels", "out", "reward_from")},
         labels=(40,), seeds=1, jobs=1, out=tmp_path / "compare",
     )  # fmt: skip
     whole = tmp_path / "whole"
@@ -243,7 +244,7 @@ def test_compare_goes_on_with_the_runs_that_were_stopped(tmp_path):
     shutil.copytree(whole, tmp_path / "compare")
     left = tmp_path / "compare" / "labels40-seed0"
     shutil.rmtree(left)
-    broken(replace(SMALL, explore_steps=None, out=left), after=1250)
+    broken(replace(small, explore_steps=None, out=left), after=1250)
     run_comparison(ask, quiet=True)
     assert set(same(whole / "labels40-seed0", left).values()) == {True}
     assert not list((tmp_path / "compare").glob("*.stopped*"))

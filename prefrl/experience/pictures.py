@@ -41,7 +41,7 @@ def picture(drawn: Any) -> Frames:
     if array.dtype != np.uint8:
         low, high = array.min(), array.max()
         if not 0 <= low <= high <= 255:
-            raise ValueError(f"{what} from {low} to {high}")
+            raise ValueError(f"{what} from {low + 0} to {high + 0}")  # no minus before a zero
         shares = array.dtype.kind in "bf" and high <= 1
         array = np.rint(array * 255.0 if shares else array).astype(np.uint8)
     colours = array[..., :3]

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.logger import Logger
@@ -329,7 +330,8 @@ class Learner:
             judged = []
             for policy in (self.model.policy, again):
                 observations, _ = policy.obs_to_tensor(shown.astype(space.dtype))
-                chosen = torch.as_tensor(actions).to(policy.device)
+                chosen = torch.as_tensor(actions, dtype=torch.float32).reshape(len(actions), -1).to(policy.device)
+                chosen = chosen.long().flatten() if isinstance(choices, spaces.Discrete) else chosen
                 values, log_probs, _ = policy.evaluate_actions(observations, chosen)
                 judged.append(torch.cat([values.flatten(), log_probs.flatten()]).cpu())
         live, read = judged

@@ -100,7 +100,9 @@ class RunLog:
         if config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=resume_at)
+            self._tensorboard = SummaryWriter(
+                str(self.folder / "tensorboard"), purge_step=None if resume_at is None else resume_at + 1
+            )
         self._wandb: Any = None
         if config.wandb:
             import wandb

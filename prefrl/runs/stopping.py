@@ -15,8 +15,6 @@ import torch
 from prefrl.settings.resolved import Resolved
 from prefrl.words.errors import UserError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 class StoppedError(UserError):
     """A run that was told to stop, and has."""
@@ -25,18 +23,22 @@ class StoppedError(UserError):
 class Stopping:
     """Notes the first Ctrl-C or SIGTERM, and lets the second one stop the process; a context manager.
 
+    Args:
+        quiet: the run is one of several, which somebody else began and Ctrl-C is to end at once.
+
     Attributes:
         asked: whether the run has been told to stop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
         self.asked = False
+        self._signals = (signal.SIGTERM,) if quiet else (signal.SIGINT, signal.SIGTERM)
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Stopping:
         """Listen, where this is the main thread: no other may."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._hear) for number in self._signals}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -221,7 +221,7 @@ def _run_there(run: BaselineConfig, base: Path) -> tuple[str, str | None]:
         run_one(run)
     except Exception as error:
         if folder.exists():
-            (folder / "error.txt").write_text(traceback.format_exc())
+            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         return node, " ".join(f"{kind}{error}".split())
     return node, None

@@ -618,8 +618,8 @@ def test_a_segment_that_kills_whoever_draws_it_is_given_up_and_the_others_are_no
 
     new = studio_module.new_pool
 
-    def noted(task: Task) -> ProcessPoolExecutor:
-        pools.append(new(task))
+    def noted(task: Task, camera: str | None = None) -> ProcessPoolExecutor:
+        pools.append(new(task, camera))
         return pools[-1]
 
     studio_module.new_pool = noted
