@@ -192,7 +192,7 @@ def test_a_reward_is_learned_whatever_is_shown_and_taken(name: str, tmp_path: Pa
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_reward_is_learned_on_images(name: str, tmp_path: Path) -> None:
-    few = {"steps": 480, "labels": 24, "initial_epochs": 15, "fit_updates": 5, "batch": 8}
+    few = {"steps": 480, "labels": 24, "initial_epochs": 40, "fit_updates": 10, "batch": 8}  # enough on any seed
     run = learned(replace(TINY, env=any_id(name), out=tmp_path / "run", **few))
     assert run.r_hat.is_image
     assert run.metrics["correlation"][-1] > 0.3

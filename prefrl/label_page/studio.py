@@ -101,7 +101,7 @@ class Studio:
                 segment = await asyncio.to_thread(self.store.segment, key)
                 if segment is None:
                     return None
-            except UserError:
+            except UnreachableError:
                 raise
             except Exception as error:  # whoever wrote it, it was not this program
                 raise self._give_up(key, error) from error
