@@ -30,7 +30,7 @@ import tyro
 from gymnasium import spaces
 
 from benchmarks.same_bytes import FILES, PREFRL, answer
-from prefrl.queries.store import Store
+from prefrl.queries.store import NothingThereError, Store
 from prefrl.runs.runlog import versions
 
 RESULTS = Path(__file__).parent / "results" / "faults.json"
@@ -116,10 +116,11 @@ def _answered(command: str, folder: Path, running: subprocess.Popen[bytes]) -> s
 
 def given(folder: Path) -> list[tuple[str, float | None, str]]:
     """Every answer in the run's store, in order: question, mu, labeler."""
-    if not (folder / "labels.sqlite").exists():
+    try:
+        with Store.reading(folder / "labels.sqlite") as store:
+            return [(p.query.key, p.mu, p.labeler) for p in store.answers()[0]]
+    except NothingThereError:  # it was stopped before it had asked anything
         return []
-    with Store.reading(folder / "labels.sqlite") as store:
-        return [(p.query.key, p.mu, p.labeler) for p in store.answers()[0]]
 
 
 def outcome(kind: str, how: str, whole: Path, folder: Path, before: list[Any], about: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +211,7 @@ def main(ask: Ask) -> int:
                 plan = ["SIGKILL"] * len(range(number, ask.kills, len(KINDS))) + ["SIGTERM"]
                 plan += ["environment"] * 3 if "Fragile" in KINDS[kind] else []
                 for how in plan:
-                    rows.append(stopped(kind, whole, seconds, how, float(rng.uniform(0.3, 1)), place))
+                    rows.append(stopped(kind, whole, seconds, how, float(rng.uniform(0.55, 1)), place))
                     print(rows[-1], flush=True)
                 if number == 0 and (row := full_disk(kind, whole, place)):
                     rows.append(row)

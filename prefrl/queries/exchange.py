@@ -404,7 +404,7 @@ def exchange(config: LabelsConfig) -> str:
         rows = read(config.places[0], config.trust)
         if config.format == "minari":
             if not config.trust and rows["segments"]:
-                check_package(rows["segments"][0]["env_id"], repr(config.places[0]))
+                _check_env(rows["segments"][0]["env_id"], config.places[0])
             left_out = write_minari(rows, config.out, **_environment(config))
             if left_out:
                 return f"{config.out}\n{left_out} segments of a single step have no transition, and are left out"
@@ -416,6 +416,20 @@ def exchange(config: LabelsConfig) -> str:
         for rows in found:
             store.restore(rows)
         return report(store)
+
+
+def _check_env(env_id: str, place: str) -> None:
+    """See that the environment's package may be imported: the user's own run may name it, a store by itself may not.
+
+    Raises:
+        UserError: it may not.
+    """
+    folder = Path(place).parent if Path(place).is_file() else Path(place)
+    if "://" not in place and (folder / "config.toml").is_file():
+        run = read_run(folder)
+        if run.env == env_id:
+            return check_trust(run, folder, "package")
+    check_package(env_id, repr(place))
 
 
 def _environment(config: LabelsConfig) -> dict[str, Any]:
