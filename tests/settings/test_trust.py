@@ -7,7 +7,7 @@ import pytest
 from helpers import sentence
 
 from prefrl.cli import main
-from prefrl.queries.exchange import read, store_of
+from prefrl.queries.exchange import _check_env, read, store_of
 from prefrl.runs.saved import load_run
 from prefrl.settings.config import BaselineConfig, TrainConfig
 from prefrl.settings.trust import SIGNATURE, check_package, file_of, host_of, sign
@@ -97,6 +97,22 @@ def test_ones_own_run_is_known_by_its_signature_until_it_is_changed(tmp_path):
     Path("mine_alone.py").mkdir()
     with pytest.raises(UserError, match="--trust"):
         load_run(folder)
+
+
+def test_ones_own_answers_may_name_what_ones_own_run_names(tmp_path):
+    Path("mine_alone.py").write_text("")
+    folder = folder_of(env="mine_alone:Mine-v0")
+    (folder / "labels.sqlite").touch()
+    env_id, inside, outside = "mine_alone:Mine-v0", folder / "labels.sqlite", tmp_path / "labels.sqlite"
+    for place in (folder, inside, outside):
+        with pytest.raises(UserError, match="--trust"):
+            _check_env(env_id, str(place))
+    sign(TrainConfig(env=env_id, labels=20, steps=4000, segment_steps=25), folder)
+    for place in (folder, inside):
+        _check_env(env_id, str(place))
+    for other, place in (("theirs:Mine-v0", folder), (env_id, outside)):  # the run names no such, or there is none
+        with pytest.raises(UserError, match="--trust"):
+            _check_env(other, str(place))
 
 
 def test_a_signature_made_with_another_key_counts_for_nothing(tmp_path, monkeypatch):
