@@ -10,12 +10,12 @@ from prefrl.settings.config import BaselineConfig
 
 
 def looking_on(monkeypatch, folder, parts, steps):
-    monkeypatch.setattr(awaited, "LOOK_S", 0.1)
+    monkeypatch.setattr(awaited, "LOOK_S", 0.4)
     config = BaselineConfig(out=folder / "my-run", tensorboard=False)
     with RunLog(config) as log, awaited.Awaited(log, steps):
         for part in parts:
             with log.part(part):
-                time.sleep(0.45 / len(parts))
+                time.sleep(1.8 / len(parts))
 
 
 @pytest.mark.parametrize(("part", "said"), [("answer", "answers are awaited"), ("learn", "have taken no step")])
@@ -29,5 +29,5 @@ def test_what_is_awaited_is_said(monkeypatch, tmp_path, capsys, part, said):
 def test_nothing_is_said_while_steps_are_taken_or_parts_follow_one_another(monkeypatch, tmp_path, capsys):
     steps = iter(range(10**6))
     looking_on(monkeypatch, tmp_path / "steps", ["learn"], lambda: next(steps))
-    looking_on(monkeypatch, tmp_path / "parts", ["ask", "answer"] * 6, lambda: 7)
+    looking_on(monkeypatch, tmp_path / "parts", ["ask", "answer"] * 12, lambda: 7)
     assert capsys.readouterr().err == ""
