@@ -45,7 +45,7 @@ def tree() -> str:
         )
         lines.append(f"{name:<26}{said}")
     beside = {
-        "envs/": "the paper's environments, a Gymnasium plugin (imported as prefrl_envs)",
+        "envs/": "the paper's environments, robots and Atari games, as a Gymnasium plugin (imported as prefrl_envs)",
         "tests/": "the same rooms, one file for each of theirs",
         "benchmarks/": "one question each: a command, its committed raw data, a figure",
     }
