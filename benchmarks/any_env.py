@@ -134,7 +134,7 @@ def main(ask: AnyEnv) -> None:
         borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
         (found,) = ask.venv.glob("lib/python*/site-packages")
         lines = [f"import site; site.addsitedir({path!r})\n" for path in sorted(borrowed)]
-        (found / "borrowed.pth").write_text("".join(lines))
+        (found / "borrowed.pth").write_text("".join(lines), encoding="utf-8")
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", *PACKAGES]
     subprocess.run(pip, check=True)
     quiet = {"SDL_VIDEODRIVER": "dummy", "MUJOCO_GL": "disable", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
@@ -155,7 +155,7 @@ def measure() -> None:
         "refused": refused,
         "versions": versions() | {pin.split("==")[0]: version(pin.split("==")[0]) for pin in PACKAGES},
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def _trained(trial: Trial, out: Path) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _trained(trial: Trial, out: Path) -> dict[str, Any]:
     assert env.action_space.contains(action), f"{trial.env}: the saved policy does {action}"
     measured = {name: [v for v in column if isfinite(v)] for name, column in read_table(out / "metrics.csv").items()}
     last = {name: column[-1] for name, column in measured.items() if column}
-    seconds = json.loads((out / "result.json").read_text())["seconds"]
+    seconds = json.loads((out / "result.json").read_text(encoding="utf-8"))["seconds"]
     row = {
         "env": trial.env,
         "package": trial.package,

@@ -243,7 +243,7 @@ def run(question: Question) -> None:
 def _made_by(job: Job) -> dict[str, str]:
     """What the run in a job's folder says it was made by."""
     assert job.config.out is not None
-    used = json.loads((job.config.out / "versions.json").read_text())
+    used = json.loads((job.config.out / "versions.json").read_text(encoding="utf-8"))
     if "modules" in used:
         remember(used["modules"])
     return {name: str(used.get(name, "")) for name in MADE_BY}
@@ -272,7 +272,7 @@ def panel_of(task: str) -> str:
 
 def random_returns() -> dict[str, float]:
     """Mean true return of random actions, by task (`python -m benchmarks.random_actions`)."""
-    with (HERE / "results" / "random_actions.csv").open(newline="") as file:
+    with (HERE / "results" / "random_actions.csv").open(encoding="utf-8", newline="") as file:
         return {row["task"]: float(row["true_return"]) for row in csv.DictReader(file)}
 
 
@@ -308,14 +308,14 @@ def _write(question: Question, about: Rows, curves: Rows) -> None:
 def _read_rows(path: Path) -> Rows:
     rows: Rows = {}
     if path.exists():
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 rows.setdefault((row["task"], row["arm"], int(row["seed"])), []).append(row)
     return rows
 
 
 def _write_rows(path: Path, columns: Sequence[str], rows: Rows) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n", restval="", extrasaction="ignore")
         writer.writeheader()
         for key in sorted(rows):

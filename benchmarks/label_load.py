@@ -99,7 +99,7 @@ def start_page(folder: Path, port: int = 0) -> Served:
         RuntimeError: it ended before it listened; with what it said.
     """
     command = [*CLI, "label", str(folder), "--port", str(port), "--trust"]  # its database is ours
-    with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody reads would fill
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:  # a pipe that nobody reads would fill
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
         assert process.stdout is not None
         url = process.stdout.readline()
@@ -400,7 +400,7 @@ def cases(each: int) -> dict[str, Any]:
 
 def main(ask: Load) -> None:
     """Measure, print, and write what was found beside what was found before."""
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     about = versions()  # before the results, which are committed too, change
 
     def note(name: str, result: dict[str, Any]) -> None:

@@ -114,7 +114,7 @@ def main(ask: NewBehaviours) -> None:
             true_return = float(np.nanmean(read_table(config.out / "metrics.csv")["true_return"][-5:]))
             asked = {"labels": config.labels, "steps": config.steps, "proxy_return": round(true_return, 1)}
             found = {name: round(value, 3) for name, value in measure(run).items()}
-            commit = json.loads((config.out / "versions.json").read_text())["commit"]
+            commit = json.loads((config.out / "versions.json").read_text(encoding="utf-8"))["commit"]
             rows.append({"env": config.env, "seed": config.seed, **asked, **found, "commit": commit})
             print(json.dumps(rows[-1]), flush=True)
     RESULTS.mkdir(parents=True, exist_ok=True)

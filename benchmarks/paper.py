@@ -20,7 +20,7 @@ READ = 0.001  # of the same, to which the curves could be read off
 def curves_of(figure: int) -> dict[str, dict[str, Curve]]:
     """A figure of the paper, digitised: panel, arm, and its curve; gaps where curves hide each other."""
     points: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    with (HERE / "paper_curves.csv").open(newline="") as file:
+    with (HERE / "paper_curves.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if int(row["figure"]) == figure:
                 panel = points.setdefault(row["panel"], {})

@@ -249,10 +249,10 @@ def write_between(path: Path, mark: str, text: str) -> None:
         UserError: the file does not have the two.
     """
     line = f"<!-- {mark} -->"
-    parts = path.read_text().split(line)
+    parts = path.read_text(encoding="utf-8").split(line)
     if len(parts) != 3:
         raise UserError(f"{path.name} has {len(parts) - 1} lines {line!r}, and two are needed, around what is written.")
-    path.write_text(f"{parts[0]}{line}\n{text}\n{line}{parts[2]}")
+    path.write_text(f"{parts[0]}{line}\n{text}\n{line}{parts[2]}", encoding="utf-8")
 
 
 def section(question: Question, body: str) -> str:

@@ -139,7 +139,7 @@ def measure() -> None:
 
 def table() -> str:
     """Each setting over all tasks and seeds, and the preset task by task, in Markdown."""
-    with DATA.open(newline="") as file:
+    with DATA.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
 
     def mean(measure: str, **of: str) -> str:

@@ -318,7 +318,7 @@ MADE_BY = ("settings", "modules")
 
 def made_by(folder: Path) -> dict[str, Any]:
     """What a finished run says that it was made by."""
-    said = json.loads((folder / "versions.json").read_text())
+    said = json.loads((folder / "versions.json").read_text(encoding="utf-8"))
     return {name: said[name] for name in MADE_BY}
 
 

@@ -54,12 +54,12 @@ class Peer:
     def __enter__(self) -> Peer:
         """Install it where it is not yet, and start it."""
         python, installed = VENV.absolute() / "bin" / "python", VENV / "requirements.txt"
-        if not installed.exists() or installed.read_text() != PINS.read_text():
+        if not installed.exists() or installed.read_text(encoding="utf-8") != PINS.read_text(encoding="utf-8"):
             if not python.exists():
                 subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
             pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(PINS)]
             subprocess.run(pip, check=True)
-            installed.write_text(PINS.read_text())
+            installed.write_text(PINS.read_text(encoding="utf-8"))
         self._process = subprocess.Popen(
             [str(python), "-W", "ignore", str(PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

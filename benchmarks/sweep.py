@@ -64,7 +64,9 @@ def measure(ask: Sweep) -> dict[str, Any]:
             ]
             subprocess.run(command, check=True, capture_output=True)
         single = time.perf_counter() - began
-        running = sum(json.loads((out / f"{seed}" / "result.json").read_text())["seconds"] for seed in seeds)
+        running = sum(
+            json.loads((out / f"{seed}" / "result.json").read_text(encoding="utf-8"))["seconds"] for seed in seeds
+        )
 
         grid = {**common, "seed": list(seeds)}
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in grid.items()]

@@ -149,7 +149,7 @@ class Reward:
 
 def main() -> None:
     answers, complaints = sys.stdout, sys.stderr
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  its progress bars and tables
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  its progress bars and tables
     sys.excepthook = lambda *error: traceback.print_exception(*error, file=complaints)
     torch.set_num_threads(1)  # faster for networks of this size, for it too
     reward: Reward | None = None

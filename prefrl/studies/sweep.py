@@ -83,7 +83,10 @@ def sweep(jobs: Sequence[Job], address: str | None = None, quiet: bool = False) 
                 set_aside(job.config)
             return _run_all(ray, waiting, quiet)
     finally:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # Ray may still print of a lost machine
+        with (
+            Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+            redirect_stdout(nowhere),
+        ):  # Ray may still print of a lost machine
             ray.shutdown()
 
 
@@ -154,7 +157,7 @@ def _check_room(job: Job, nodes: Sequence[dict[str, Any]]) -> None:
 def _run_all(ray: Any, jobs: Sequence[Job], quiet: bool) -> list[Ended]:
     ended, machines = [], _machines(ray)
     with (
-        Path(os.devnull).open("w") as nowhere,
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         redirect_stdout(nowhere),  # where Ray prints the logs of a machine that is lost
         Board([job.config for job in jobs], quiet) as board,
     ):
