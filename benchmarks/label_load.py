@@ -407,7 +407,7 @@ def main(ask: Load) -> None:
         found[name] = result | {"commit": about["commit"]}
         print(name, json.dumps(result), flush=True)
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
     if "load" in ask.what:
         with Postgres() as database:
@@ -422,7 +422,7 @@ def main(ask: Load) -> None:
     if "cases" in ask.what:
         note("cases", cases(ask.cases))
     found["versions"] = about
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def main(ask: Memory) -> int:
         "most_bytes": MOST_BYTES,
         "versions": versions(),
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(
         f"{after / 2**30:.2f} GiB resident at most, with {cfg.keep_steps:,} steps and {len(fit.answers):,} answers of "
         f"{ask.env} ({(after - before) / 2**30:.2f} GiB of it theirs; as stacks of frames the answers alone: "

@@ -118,7 +118,9 @@ def main(ask: NewBehaviours) -> None:
             rows.append({"env": config.env, "seed": config.seed, **asked, **found, "commit": commit})
             print(json.dumps(rows[-1]), flush=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "measured.json").write_text(json.dumps({"runs": rows, "versions": versions()}, indent=1) + "\n")
+    (RESULTS / "measured.json").write_text(
+        json.dumps({"runs": rows, "versions": versions()}, indent=1) + "\n", encoding="utf-8"
+    )
     for env in LABELS:
         mine = [row for row in rows if row["env"] == env]
         if mine:

@@ -25,7 +25,7 @@ def main() -> None:
         for job in read_grid(file)
     )
     commit = versions()["commit"]  # before this writes its own results
-    with (HERE / "results" / "random_actions.csv").open("w", newline="") as file:
+    with (HERE / "results" / "random_actions.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["task", "true_return", "deviation", "episodes", "commit"])
         for task, env_kwargs in sorted(tasks):

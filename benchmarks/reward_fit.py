@@ -123,7 +123,7 @@ def measure() -> None:
     for_small_networks()
     commit = versions()["commit"]
     DATA.parent.mkdir(parents=True, exist_ok=True)
-    with DATA.open("w", newline="") as file:
+    with DATA.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["task", "seed", "setting", *MEASURES, "commit"])
         for task in TASKS:

@@ -90,7 +90,7 @@ def main(ask: Sweep) -> None:
     """Measure, print, and write the raw numbers."""
     result = measure(ask)
     print(f"{ask.runs} runs: {result['ratio']:.2f} times faster than one after another on {result['cores']} cores")
-    RESULTS.write_text(json.dumps(result | {"versions": versions()}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(result | {"versions": versions()}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
