@@ -88,6 +88,8 @@ class Ask:
     """SIGKILLs in all, spread over the kinds of run."""
     seed: int = 0
     """Of the moments."""
+    kinds: tuple[str, ...] = tuple(KINDS)
+    """Which kinds of run; what is committed of the others stays."""
     report: bool = False
     """Only rebuild the README's table from the committed data."""
 
@@ -197,29 +199,41 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def of_kind(kind: str, kills: int, seed: int, place: Path) -> list[dict[str, Any]]:
+    """Every stop of one kind of run, beside one run without a break."""
+    rng, began, whole = np.random.default_rng((seed, *kind.encode())), time.monotonic(), place / kind
+    assert begin(KINDS[kind], whole).wait() == 0, kind
+    seconds, rows = time.monotonic() - began, []
+    plan = ["SIGKILL"] * kills + ["SIGTERM"] + ["environment"] * (3 if "Fragile" in KINDS[kind] else 0)
+    for how in plan:
+        rows.append(stopped(kind, whole, seconds, how, float(rng.uniform(0.55, 1)), place))
+        print(rows[-1], flush=True)
+    if kind == next(iter(KINDS)) and (row := full_disk(kind, whole, place)):
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def keep(kind: str, rows: list[dict[str, Any]]) -> None:
+    """Put the rows of one kind into the committed data, in place of those that it had."""
+    data = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"rows": []}
+    others = [row for row in data["rows"] if row["kind"] != kind]
+    made = [{**row, "commit": versions()["commit"]} for row in rows]
+    every = sorted(others + made, key=lambda row: list(KINDS).index(row["kind"]))
+    RESULTS.write_text(json.dumps({"rows": every}, indent=1) + "\n", encoding="utf-8")
+
+
 def main(ask: Ask) -> int:
     """Stop and resume as asked; 1 where something was lost or is unequal."""
     if not ask.report:
-        rng, rows = np.random.default_rng(ask.seed), []
         with tempfile.TemporaryDirectory() as scratch:
-            place = Path(scratch)
             for number, kind in enumerate(KINDS):
-                began = time.monotonic()
-                assert begin(KINDS[kind], place / f"whole{number}").wait() == 0, kind
-                seconds = time.monotonic() - began
-                whole = place / f"whole{number}"
-                plan = ["SIGKILL"] * len(range(number, ask.kills, len(KINDS))) + ["SIGTERM"]
-                plan += ["environment"] * 3 if "Fragile" in KINDS[kind] else []
-                for how in plan:
-                    rows.append(stopped(kind, whole, seconds, how, float(rng.uniform(0.55, 1)), place))
-                    print(rows[-1], flush=True)
-                if number == 0 and (row := full_disk(kind, whole, place)):
-                    rows.append(row)
-                    print(row, flush=True)
-        RESULTS.write_text(json.dumps({"versions": versions(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+                if kind in ask.kinds:
+                    keep(kind, of_kind(kind, len(range(number, ask.kills, len(KINDS))), ask.seed, Path(scratch)))
     data = json.loads(RESULTS.read_text(encoding="utf-8"))
     before, _, after = README.read_text(encoding="utf-8").split(MARK)
-    shown = f"{MARK}\n{table(data['rows'])}\n\nMeasured at {data['versions']['commit']}.\n{MARK}"
+    commits = ", ".join(sorted({row["commit"] for row in data["rows"]}))
+    shown = f"{MARK}\n{table(data['rows'])}\n\nMeasured at {commits}.\n{MARK}"
     README.write_text(f"{before}{shown}{after}", encoding="utf-8")
     return int(any(row["lost"] or row["equal"] is False or row["store"] is False for row in data["rows"]))
 

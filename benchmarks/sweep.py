@@ -70,7 +70,7 @@ def measure(ask: Sweep) -> dict[str, Any]:
 
         grid = {**common, "seed": list(seeds)}
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in grid.items()]
-        (out / "grid.toml").write_text("".join(lines) + "tensorboard = false\n")
+        (out / "grid.toml").write_text("".join(lines) + "tensorboard = false\n", encoding="utf-8")
         began = time.perf_counter()
         command = [*PREFRL, "sweep", str(out / "grid.toml"), "--out", str(out / "sweep")]
         subprocess.run(command, check=True, capture_output=True)

@@ -273,7 +273,7 @@ def write_report(outcomes: Sequence[Outcome], folder: Path, random: Mapping[str,
     """Write compare.csv (the raw curve of every seed), compare.md (the table) and compare.png; return the table."""
     about = versions()
     command = shlex.join(["prefrl", *sys.argv[1:]])
-    with (folder / "compare.csv").open("w", newline="") as file:
+    with (folder / "compare.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["task", "arm", "seed", "step", "true_return", "episodes"])
         for o in outcomes:
@@ -285,6 +285,6 @@ def write_report(outcomes: Sequence[Outcome], folder: Path, random: Mapping[str,
     table = result_table(results(outcomes, random))
     over = f"Mean true return of the episodes of the last {FINAL_SHARE:.0%} of the steps"
     final = f"{over}; commit {about['commit']}; `{command}`."
-    (folder / "compare.md").write_text(f"{table}\n\n{final}\n")
+    (folder / "compare.md").write_text(f"{table}\n\n{final}\n", encoding="utf-8")
     learning_curves(panels(outcomes), folder / "compare.png", title=title)
     return table
