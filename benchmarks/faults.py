@@ -233,7 +233,8 @@ def main(ask: Ask) -> int:
     data = json.loads(RESULTS.read_text(encoding="utf-8"))
     before, _, after = README.read_text(encoding="utf-8").split(MARK)
     commits = ", ".join(sorted({row["commit"] for row in data["rows"]}))
-    shown = f"{MARK}\n{table(data['rows'])}\n\nMeasured at {commits}. What was not resumed had come to its end before, or had no checkpoint yet.\n{MARK}"
+    said = f"Measured at {commits}. What was not resumed had come to its end before, or had no checkpoint yet."
+    shown = f"{MARK}\n{table(data['rows'])}\n\n{said}\n{MARK}"
     README.write_text(f"{before}{shown}{after}", encoding="utf-8")
     return int(any(row["lost"] or row["equal"] is False or row["store"] is False for row in data["rows"]))
 
