@@ -51,7 +51,7 @@ class SameStore(Store):
         self.identity = identity_of(self)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def _transaction(self, writes: bool = False) -> Iterator[sa.Connection]:
         """All or nothing, in the database that it began with.
 
         Raises:
@@ -59,7 +59,7 @@ class SameStore(Store):
         """
         place = self._enter()
         try:
-            with super()._transaction() as connection:
+            with super()._transaction(writes) as connection:
                 if self.identity is not None:
                     self._compare(connection)
                 yield connection

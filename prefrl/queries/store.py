@@ -46,6 +46,7 @@ from prefrl.queries.store_tables import (
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Occasion, Preference, Query, Segment
 
+WRITES = "prefrl_writes"  # an execution option: this transaction will write
 PATIENCE_S = 30.0  # for a turn in a file that others write to
 LEFT, RIGHT = ITEMS.alias("left_item"), ITEMS.alias("right_item")
 PAIRS = sa.join(
@@ -148,7 +149,7 @@ class Store:
         return cls(url, read_only=True)
 
     def _create_or_migrate(self) -> None:
-        with self._transaction() as connection:
+        with self._transaction(writes=True) as connection:
             if connection.dialect.name == "postgresql":  # which lets two create one table at once, and fail
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(b"prefrl"))))
             connection.execute(sa.schema.CreateTable(VERSION, if_not_exists=True))  # first: creators take turns
@@ -436,14 +437,17 @@ class Store:
             yield connection
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        """All or nothing."""
+    def _transaction(self, writes: bool = False) -> Iterator[sa.Connection]:
+        """All or nothing; what will write takes its turn in an SQLite file before it reads there.
+
+        SQLite refuses at once, without waiting, to let a reader write when another has written since it began to read.
+        """
         if self._file is not None and _identity(self._file[0]) != self._file[1]:
             raise UnreachableError(  # SQLite would go on with a file that nobody finds any more
                 f"the store {self._name} has been removed, or another file put in its place: put it back."
             )
         try:
-            with self._engine.begin() as connection:
+            with self._engine.execution_options(**{WRITES: writes}).begin() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
             gone = type(error) is sa.exc.OperationalError or error.connection_invalidated
@@ -463,7 +467,7 @@ class Store:
         if self.read_only:
             raise UserError(f"the store {self._name} was opened to be looked at: nothing is written there.")
         turn = sa.update(VERSION).values(schema_version=VERSION.c.schema_version)
-        with self._turn, self._transaction() as connection:  # threads wait here, and not in the database
+        with self._turn, self._transaction(writes=True) as connection:  # threads wait here, and not in the database
             version = connection.execute(turn.returning(VERSION.c.schema_version)).scalar()
             self._check_version(version)  # again: the store may have been migrated since it was opened
             yield connection
@@ -560,8 +564,12 @@ def _sqlite_engine(place: sa.URL, **how: Any) -> sa.Engine:
     engine = sa.create_engine(place, poolclass=sa.QueuePool, pool_size=1, max_overflow=0, **how)
     sa.event.listen(engine, "connect", _set_up_sqlite)
     # Python's driver begins a transaction by itself, but not before it reads or creates tables.
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    sa.event.listen(engine, "begin", _begin)
     return engine
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(WRITES) else "BEGIN")
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
