@@ -27,7 +27,7 @@ from benchmarks.plain import schedule
 from benchmarks.question import README, markdown, write_between
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import make_vec_env
-from prefrl.policies.on_policy import CLIP_OBSERVATIONS
+from prefrl.policies.policy import CLIP_OBSERVATIONS
 from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import versions
 from prefrl.settings.config import TRUE_REWARD, BaselineConfig, CompareConfig, arm_name

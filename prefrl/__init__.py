@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prefrl.experience.fixed_horizon import FixedHorizon
     from prefrl.experience.recorder import Recorder
     from prefrl.experience.vector import make_vec_env
-    from prefrl.policies.on_policy import Policy
+    from prefrl.policies.policy import Policy
     from prefrl.rewards.paid import LearnedReward, LearnedRewardEnv
     from prefrl.rewards.reward_model import RewardEnsemble
     from prefrl.run import train
@@ -42,7 +42,7 @@ _HOME = {
     "TrainConfig": "settings.config",
     "policy_return": "studies.evaluate",
     "FixedHorizon": "experience.fixed_horizon",
-    "Policy": "policies.on_policy",
+    "Policy": "policies.policy",
     "learning_curves": "studies.plots",
     "Preference": "words.preference",
     "Query": "words.preference",

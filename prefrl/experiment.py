@@ -16,10 +16,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from prefrl.experience.clips import watcher
 from prefrl.experience.recorder import Episode, Recorder, mean_true_return
 from prefrl.experience.task import Task
-from prefrl.policies.on_policy import make_policy
+from prefrl.policies.methods import make_method
 from prefrl.queries.answering import Replies
 from prefrl.queries.questions import Questions, make_questions
-from prefrl.rewards.models import make_model
 from prefrl.runs import checkpoint as checkpoints
 from prefrl.runs.awaited import Awaited
 from prefrl.runs.phases import Phase, schedule, warn_of_often
@@ -55,8 +54,7 @@ class Run:
         ask_rng, fit_rng, watch_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(3))
         venv = self._born()
         self.env = Recorder(venv, config.env, config.seed, config.keep_steps, self._scenes(venv))
-        self.model = make_model(config, self.env, fit_rng, watch_rng)
-        self.policy = make_policy(config, self.model.paid, self.model.due)
+        self.model, self.policy = make_method(config, self.env, fit_rng, watch_rng)
         self.questions = make_questions(config, self.model, log.folder, ask_rng, progress.quiet)
         self.schedule = schedule(config, self.policy.rollout_steps)
 

@@ -13,7 +13,7 @@ import torch
 import prefrl
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import make_vec_env
-from prefrl.policies.on_policy import Policy
+from prefrl.policies.policy import Policy
 from prefrl.queries.strategies import STRATEGIES, find_strategy, select
 from prefrl.rewards import networks
 from prefrl.rewards.fit import Fit

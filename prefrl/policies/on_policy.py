@@ -9,50 +9,29 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common import torch_layers
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
-from stable_baselines3.common.preprocessing import is_image_space_channels_first
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from prefrl.settings.resolved import Resolved
+from prefrl.policies.learners import LEARNERS, as_json, check_policy, check_settings, learner_class, with_classes
+from prefrl.policies.policy import CLIP_OBSERVATIONS, Policy, rebuilt
 from prefrl.words.errors import UserError
-from prefrl.words.lookup import did_you_mean, lookup
 from prefrl.words.optimisers import restore_optimiser
 from prefrl.words.spaces import is_image
-from prefrl.words.tensors import load_tensors, save_tensors, size_of
+from prefrl.words.tensors import save_tensors
 
-LEARNERS: dict[str, str] = {
-    "ppo": "stable_baselines3:PPO",
-    "a2c": "stable_baselines3:A2C",
-    "trpo": "sb3_contrib:TRPO",
-}
-POLICIES: dict[str, type[ActorCriticPolicy]] = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy}
-"""Those that can be saved: they need an observation to act, and no memory, no masks, no code of anybody's own."""
-NAMED: dict[str, tuple[ModuleType, type]] = {
-    "activation_fn": (torch.nn, torch.nn.Module),
-    "features_extractor_class": (torch_layers, torch_layers.BaseFeaturesExtractor),
-    "optimizer_class": (torch.optim, torch.optim.Optimizer),
-}
-"""Keys of `policy_kwargs` whose value is a class: where it is found by name, and what it must be."""
-CLIP_OBSERVATIONS = 10.0
-MOST_LAYERS = 1_000  # that a saved policy may describe
-MOST_SHARED = 8  # names at most that one weight goes by, where actor and critic share layers
+__all__ = ["LEARNERS", "Learner", "Policy", "check_settings", "learner_class", "plan"]  # as `prefrl.learners` had them
 
 
 class Ongoing(VecEnvWrapper):
@@ -83,137 +62,6 @@ class Ongoing(VecEnvWrapper):
         """Take the step."""
         self._at, rewards, dones, infos = self.venv.step_wait()
         return self._at, rewards, dones, infos
-
-
-def learner_class(name: str) -> type[OnPolicyAlgorithm]:
-    """The algorithm a name or import path stands for.
-
-    Raises:
-        UserError: unknown, not an on-policy algorithm of stable-baselines3, or one whose policy cannot be saved.
-    """
-    path = lookup("learner", name, LEARNERS) if ":" not in name else name
-    found: Any = lookup("learner", path, {})
-    if not (isinstance(found, type) and issubclass(found, OnPolicyAlgorithm)):
-        raise UserError(
-            f"learner {name!r} is {found!r}: it must be a subclass of stable-baselines3's OnPolicyAlgorithm."
-        )
-    aliases = found.policy_aliases
-    for policy in [aliases[alias] for alias in POLICIES if alias in aliases] or list(aliases.values())[:1]:
-        _check_policy(name, policy)
-    return found
-
-
-def _check_policy(learner: str, policy: type) -> None:
-    """Refuse a policy that would be trained, and could not be saved or could not act again by itself.
-
-    Raises:
-        UserError: it is another than the two that can.
-    """
-    if policy not in POLICIES.values():
-        known = " and ".join(kind.__name__ for kind in POLICIES.values())
-        raise UserError(
-            f"learner {learner!r} acts with {policy.__name__}, which a run cannot save and use again: it knows "
-            f"stable-baselines3's {known}, which act on an observation alone, without masks or memory; take ppo, a2c, "
-            f"trpo, or a learner that acts with these."
-        )
-
-
-def _class_named(key: str, name: str) -> type:
-    """The class that a key of `policy_kwargs` names: "ReLU", or with its module, "torch.nn.ReLU".
-
-    Raises:
-        UserError: there is none of that name, or it is of another kind.
-    """
-    module, kind = NAMED[key]
-    found = getattr(module, name.replace(":", ".").removeprefix(f"{module.__name__}."), None)
-    if isinstance(found, type) and issubclass(found, kind):
-        return found
-    known = [n for n, other in vars(module).items() if isinstance(other, type) and issubclass(other, kind)]
-    raise UserError(
-        f"policy_kwargs has {key}={name!r}: it must be the name of a class of {module.__name__}, which a saved policy "
-        f"can be made with again.{did_you_mean(name, known)}"
-    )
-
-
-def _as_json(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a policy is made with, for its file: classes by name, and nothing of the optimizer, which acts on nothing.
-
-    Raises:
-        UserError: something that JSON cannot say.
-    """
-    said: dict[str, Any] = {}
-    for key, value in policy_kwargs.items():
-        if key.startswith("optimizer_"):
-            continue
-        said[key] = value.__name__ if key in NAMED and isinstance(value, type) else value
-        if said[key] is not value and getattr(NAMED[key][0], value.__name__, None) is not value:
-            raise UserError(
-                f"policy_kwargs has {key}={value.__qualname__} of {value.__module__}, and a policy's file can only "
-                f"name classes of {NAMED[key][0].__name__}: take one of those."
-            )
-        try:
-            json.dumps(said[key])
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f"policy_kwargs has {key}={value!r:.100}, which cannot be written into the policy's file: give "
-                f"numbers, words, lists and tables of them."
-            ) from error
-    return said
-
-
-def check_settings(name: str, settings: Mapping[str, Any]) -> None:
-    """Whether a learner takes these settings, as far as its signature says.
-
-    Raises:
-        UserError: it does not.
-    """
-    parameters = inspect.signature(learner_class(name)).parameters
-    takes = {n for n in parameters if not n.startswith("_")} - {"policy", "env", "seed", "device", "self"}
-    for setting, value in settings.items():
-        if setting not in takes:
-            hint = did_you_mean(setting, takes) or f" It has {', '.join(sorted(takes))}."
-            raise UserError(f"learner {name!r} has no setting {setting!r}.{hint}")
-        if isinstance(value, str) and value.startswith("lin_"):
-            try:
-                float(value.removeprefix("lin_"))
-            except ValueError as error:
-                raise UserError(
-                    f"{setting}={value} is no schedule: write lin_ and a number, such as lin_3e-4."
-                ) from error
-        if wanted := _wanted(parameters[setting], value):
-            raise UserError(f"{setting}={value!r} is no setting of learner {name!r}: it must be {wanted}.")
-    if isinstance(given := settings.get("policy_kwargs"), Mapping):
-        _as_json(_with_classes(given))
-
-
-def _with_classes(policy_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`policy_kwargs` with the classes that it names."""
-    return {
-        key: _class_named(key, value) if key in NAMED and isinstance(value, str) else value
-        for key, value in (policy_kwargs or {}).items()
-    }
-
-
-def _wanted(parameter: inspect.Parameter, value: Any) -> str | None:
-    """What a setting must be and this value is not, by the parameter's default and annotation; None if it will do."""
-    default = parameter.default
-    kind = parameter.annotation
-    kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
-    is_number = type(value) in (int, float) and not math.isnan(value)
-    if isinstance(default, bool):
-        return None if isinstance(value, bool) else "true or false"
-    if kind == "int":
-        counts = isinstance(default, int) and default > 0  # n_steps and the like; -1 and 0 mean something else
-        fits = type(value) is int and (value > 0 or not counts)
-        return None if fits else f"a whole number{' above zero' if counts else ''}"
-    if kind in ("float", "float | None", "Optional[float]"):
-        return None if is_number else "a number"
-    if type(default) in (int, float) and "str" not in kind and "Any" not in kind:
-        falls = isinstance(value, str) and value.startswith("lin_")
-        return None if is_number or falls else "a number, or lin_ and the number that it falls from, such as lin_3e-4"
-    if kind.lower().startswith(("dict", "optional[dict")):
-        return None if isinstance(value, dict) else "a table, such as {net_arch = [64, 64]}"
-    return None
 
 
 def _number(value: Any) -> float | None:
@@ -278,7 +126,7 @@ class Learner:
         takes = inspect.signature(algorithm).parameters
         if "policy_kwargs" in takes:  # Adam in one call for all weights; its epsilon is stable-baselines3's
             fused = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}
-            given = _with_classes(kwargs.get("policy_kwargs"))
+            given = with_classes(kwargs.get("policy_kwargs"))
             kwargs["policy_kwargs"] = given if "optimizer_class" in given else fused | given
         own = takes.get("ent_coef")
         if entropy_bonus and own is not None:
@@ -308,7 +156,7 @@ class Learner:
         Raises:
             UserError: they are not, or it cannot be made: whatever was trained would be lost.
         """
-        _check_policy(self.name, type(self.model.policy))
+        check_policy(self.name, type(self.model.policy))
         rng = np.random.default_rng(0)
         space = self.env.observation_space
         shape = (8, *(space.shape or ()))
@@ -317,7 +165,7 @@ class Learner:
         with torch.random.fork_rng(devices=[]), torch.no_grad():  # the run's own draws stay as they were
             about, tensors = self._content()
             try:
-                again = _rebuilt(json.loads(json.dumps(about)), tensors, space, self.env.action_space)
+                again = rebuilt(json.loads(json.dumps(about)), tensors, space, self.env.action_space)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 said = " ".join(f"{type(error).__name__}: {error}".split())
                 raise UserError(
@@ -456,115 +304,5 @@ class Learner:
             rms = self.normaliser.obs_rms
             assert isinstance(rms, RunningMeanStd)
             tensors |= {"observation_mean": torch.as_tensor(rms.mean), "observation_var": torch.as_tensor(rms.var)}
-        made_with = _as_json({"use_sde": self.model.use_sde} | self.model.policy_kwargs)
+        made_with = as_json({"use_sde": self.model.use_sde} | self.model.policy_kwargs)
         return {"policy": self.policy_name, "policy_kwargs": made_with}, tensors
-
-
-def _rebuilt(
-    about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], observation_space: Any, action_space: Any
-) -> ActorCriticPolicy:
-    """The policy that was saved as `Learner._content` says; files before `use_sde` was told show it by their shapes.
-
-    Raises:
-        KeyError, TypeError, ValueError, RuntimeError: this is not what a policy for these spaces is made of.
-    """
-    kind = POLICIES[about["policy"]]
-    if about["policy"] == "CnnPolicy" and not is_image_space_channels_first(observation_space):
-        observation_space = VecTransposeImage.transpose_space(observation_space)
-    weights = {n.removeprefix("policy."): t for n, t in tensors.items() if n.startswith("policy.")}
-    explores_by_state = "log_std" in weights and weights["log_std"].ndim == 2
-    made_with = {"use_sde": explores_by_state} | _with_classes(about["policy_kwargs"]) | {"ortho_init": False}
-    _check_sizes(kind, (observation_space, action_space, lambda _: 0.0), made_with, weights)
-    policy = kind(observation_space, action_space, lambda _: 0.0, **made_with)
-    missing, unexpected = policy.load_state_dict(weights, strict=False)
-    if unexpected:
-        raise KeyError(unexpected[0])
-    here = policy.state_dict()
-    loaded = {here[name].data_ptr() for name in weights}
-    if any(here[name].data_ptr() not in loaded for name in missing):
-        raise KeyError(missing[0])
-    policy.set_training_mode(False)
-    return policy
-
-
-def make_policy(config: Resolved, paid: VecEnv, due: Callable[[], NDArray[np.float32]] | None) -> Learner:
-    """The learner that a run's configuration asks for, on environments that pay what it is to maximise."""
-    return Learner(config.learner, paid, config.settings, config.seed, config.device, config.entropy_bonus, due)
-
-
-class Policy:
-    """A saved policy: observations as the environment gives them in, actions out.
-
-    Args:
-        path: the `policy.safetensors` of a run.
-        observation_space: of the environment.
-        action_space: of the environment.
-
-    Raises:
-        UserError: no policy there, or one for other spaces.
-    """
-
-    def __init__(self, path: Path | str, observation_space: Any, action_space: Any) -> None:
-        if not Path(path).is_file():
-            raise UserError(f"there is no policy at {str(path)!r}: give the policy.safetensors of a finished run.")
-        tensors, about = load_tensors(path)
-        try:
-            self.policy = _rebuilt(about, tensors, observation_space, action_space)
-            shapes = {tensors[name].shape for name in ("observation_mean", "observation_var") if name in tensors}
-            if shapes - {torch.Size(observation_space.shape)}:
-                raise ValueError(f"its observations are of shape {[*map(tuple, shapes)]}")
-            if not all(tensor.isfinite().all() for tensor in tensors.values()):
-                raise ValueError("it holds numbers that are not finite")
-            if "observation_var" in tensors and (tensors["observation_var"] < 0).any():
-                raise ValueError("it holds variances below zero")
-        except Exception as error:  # whatever is made of what somebody else wrote
-            said = " ".join(str(error).split())
-            raise UserError(f"{str(path)!r} is not a policy for this environment: {said:.200}.") from error
-        self.mean = tensors["observation_mean"].numpy() if "observation_mean" in tensors else None
-        self.std = np.sqrt(tensors["observation_var"].numpy() + 1e-8) if "observation_var" in tensors else None
-
-    def act(self, observations: NDArray[Any], deterministic: bool = False) -> NDArray[Any]:
-        """Actions for a batch of observations (n, *observation_shape), or for one.
-
-        A policy that learned with `use_sde` explores by a noise that is a function of what it sees, and was drawn anew
-        now and then; here it is drawn anew for each observation, so that actions have the same distribution.
-        """
-        if self.mean is not None and self.std is not None:
-            scaled = (observations - self.mean) / self.std
-            observations = np.clip(scaled, -CLIP_OBSERVATIONS, CLIP_OBSERVATIONS).astype(np.float32)
-        if self.policy.use_sde and not deterministic:
-            with torch.no_grad():
-                self.policy.reset_noise(len(observations))
-        return self.policy.predict(observations, deterministic=deterministic)[0]
-
-
-def _check_sizes(
-    kind: type[ActorCriticPolicy],
-    made_of: tuple[Any, ...],
-    policy_kwargs: Mapping[str, Any],
-    weights: Mapping[str, torch.Tensor],
-) -> None:
-    """See that a policy has the weights that its file holds, before memory is taken for them.
-
-    Args:
-        kind: of policy.
-        made_of: its first arguments.
-        policy_kwargs: the others, as the file has them.
-        weights: in the file, by name.
-
-    Raises:
-        ValueError: it has others, or more layers.
-    """
-    if str(policy_kwargs).count(",") > MOST_LAYERS:
-        raise ValueError(f"its policy_kwargs have more than {MOST_LAYERS} parts")
-    # Noise that depends on the state is drawn as it is made, which needs contents; it is as wide as the last layer.
-    plain = {name: value for name, value in policy_kwargs.items() if "sde" not in name and name != "squash_output"}
-    nowhere = torch.device("meta")  # where tensors have shapes and no contents
-    outline = type("Outline", (kind,), {"device": nowhere})
-    with nowhere:
-        shapes = {name: tensor.shape for name, tensor in outline(*made_of, **plain).state_dict().items()}
-    for name, tensor in weights.items():
-        if shapes.get(name) != tensor.shape and name != "log_std":
-            raise ValueError(f"its {name} is of shape {tuple(tensor.shape)}, and is to be {shapes.get(name)}")
-    if sum(math.prod(shape) for shape in shapes.values()) > MOST_SHARED * size_of(dict(weights)):
-        raise ValueError("it describes more weights than it holds")

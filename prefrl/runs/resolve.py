@@ -15,7 +15,7 @@ import torch
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
-from prefrl.policies.on_policy import check_settings, learner_class
+from prefrl.policies.learners import check_settings, learner_class
 from prefrl.queries.exchange import inherit
 from prefrl.queries.labelers import LABELERS, find_factory
 from prefrl.queries.oracle import parse_teacher

@@ -12,7 +12,7 @@ import gymnasium as gym
 
 from prefrl.experience.clips import FILMS, Artist, film, find_display, policy_frames
 from prefrl.experience.task import Task
-from prefrl.policies.on_policy import Policy
+from prefrl.policies.policy import Policy
 from prefrl.queries.exchange import looking_at
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.runlog import read_table

@@ -22,7 +22,9 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import make_vec_env
-from prefrl.policies.on_policy import LEARNERS, Learner, Policy, check_settings, learner_class, plan
+from prefrl.policies.learners import LEARNERS, check_settings, learner_class
+from prefrl.policies.on_policy import Learner, plan
+from prefrl.policies.policy import Policy
 from prefrl.run import train
 from prefrl.settings import presets
 from prefrl.settings.config import TrainConfig

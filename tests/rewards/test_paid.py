@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from prefrl.experience.environments import make_env
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.vector import make_vec_env
-from prefrl.policies.on_policy import LEARNERS, Learner
+from prefrl.policies.learners import LEARNERS
+from prefrl.policies.on_policy import Learner
 from prefrl.rewards.paid import LearnedReward, LearnedRewardEnv, ScaledTrueReward
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError

@@ -1,0 +1,163 @@
+"""Which learners there are, which settings they take, and which policies of theirs can be saved."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from stable_baselines3.common import torch_layers
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+
+from prefrl.words.errors import UserError
+from prefrl.words.lookup import did_you_mean, lookup
+
+LEARNERS: dict[str, str] = {
+    "ppo": "stable_baselines3:PPO",
+    "a2c": "stable_baselines3:A2C",
+    "trpo": "sb3_contrib:TRPO",
+}
+POLICIES: dict[str, type[ActorCriticPolicy]] = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy}
+"""Those that can be saved: they need an observation to act, and no memory, no masks, no code of anybody's own."""
+NAMED: dict[str, tuple[ModuleType, type]] = {
+    "activation_fn": (torch.nn, torch.nn.Module),
+    "features_extractor_class": (torch_layers, torch_layers.BaseFeaturesExtractor),
+    "optimizer_class": (torch.optim, torch.optim.Optimizer),
+}
+"""Keys of `policy_kwargs` whose value is a class: where it is found by name, and what it must be."""
+
+
+def learner_class(name: str) -> type[OnPolicyAlgorithm]:
+    """The algorithm a name or import path stands for.
+
+    Raises:
+        UserError: unknown, not an on-policy algorithm of stable-baselines3, or one whose policy cannot be saved.
+    """
+    path = lookup("learner", name, LEARNERS) if ":" not in name else name
+    found: Any = lookup("learner", path, {})
+    if not (isinstance(found, type) and issubclass(found, OnPolicyAlgorithm)):
+        raise UserError(
+            f"learner {name!r} is {found!r}: it must be a subclass of stable-baselines3's OnPolicyAlgorithm."
+        )
+    aliases = found.policy_aliases
+    for policy in [aliases[alias] for alias in POLICIES if alias in aliases] or list(aliases.values())[:1]:
+        check_policy(name, policy)
+    return found
+
+
+def check_policy(learner: str, policy: type) -> None:
+    """Refuse a policy that would be trained, and could not be saved or could not act again by itself.
+
+    Raises:
+        UserError: it is another than the two that can.
+    """
+    if policy not in POLICIES.values():
+        known = " and ".join(kind.__name__ for kind in POLICIES.values())
+        raise UserError(
+            f"learner {learner!r} acts with {policy.__name__}, which a run cannot save and use again: it knows "
+            f"stable-baselines3's {known}, which act on an observation alone, without masks or memory; take ppo, a2c, "
+            f"trpo, or a learner that acts with these."
+        )
+
+
+def _class_named(key: str, name: str) -> type:
+    """The class that a key of `policy_kwargs` names: "ReLU", or with its module, "torch.nn.ReLU".
+
+    Raises:
+        UserError: there is none of that name, or it is of another kind.
+    """
+    module, kind = NAMED[key]
+    found = getattr(module, name.replace(":", ".").removeprefix(f"{module.__name__}."), None)
+    if isinstance(found, type) and issubclass(found, kind):
+        return found
+    known = [n for n, other in vars(module).items() if isinstance(other, type) and issubclass(other, kind)]
+    raise UserError(
+        f"policy_kwargs has {key}={name!r}: it must be the name of a class of {module.__name__}, which a saved policy "
+        f"can be made with again.{did_you_mean(name, known)}"
+    )
+
+
+def as_json(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a policy is made with, for its file: classes by name, and nothing of the optimizer, which acts on nothing.
+
+    Raises:
+        UserError: something that JSON cannot say.
+    """
+    said: dict[str, Any] = {}
+    for key, value in policy_kwargs.items():
+        if key.startswith("optimizer_"):
+            continue
+        said[key] = value.__name__ if key in NAMED and isinstance(value, type) else value
+        if said[key] is not value and getattr(NAMED[key][0], value.__name__, None) is not value:
+            raise UserError(
+                f"policy_kwargs has {key}={value.__qualname__} of {value.__module__}, and a policy's file can only "
+                f"name classes of {NAMED[key][0].__name__}: take one of those."
+            )
+        try:
+            json.dumps(said[key])
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"policy_kwargs has {key}={value!r:.100}, which cannot be written into the policy's file: give "
+                f"numbers, words, lists and tables of them."
+            ) from error
+    return said
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Whether a learner takes these settings, as far as its signature says.
+
+    Raises:
+        UserError: it does not.
+    """
+    parameters = inspect.signature(learner_class(name)).parameters
+    takes = {n for n in parameters if not n.startswith("_")} - {"policy", "env", "seed", "device", "self"}
+    for setting, value in settings.items():
+        if setting not in takes:
+            hint = did_you_mean(setting, takes) or f" It has {', '.join(sorted(takes))}."
+            raise UserError(f"learner {name!r} has no setting {setting!r}.{hint}")
+        if isinstance(value, str) and value.startswith("lin_"):
+            try:
+                float(value.removeprefix("lin_"))
+            except ValueError as error:
+                raise UserError(
+                    f"{setting}={value} is no schedule: write lin_ and a number, such as lin_3e-4."
+                ) from error
+        if wanted := _wanted(parameters[setting], value):
+            raise UserError(f"{setting}={value!r} is no setting of learner {name!r}: it must be {wanted}.")
+    if isinstance(given := settings.get("policy_kwargs"), Mapping):
+        as_json(with_classes(given))
+
+
+def with_classes(policy_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`policy_kwargs` with the classes that it names."""
+    return {
+        key: _class_named(key, value) if key in NAMED and isinstance(value, str) else value
+        for key, value in (policy_kwargs or {}).items()
+    }
+
+
+def _wanted(parameter: inspect.Parameter, value: Any) -> str | None:
+    """What a setting must be and this value is not, by the parameter's default and annotation; None if it will do."""
+    default = parameter.default
+    kind = parameter.annotation
+    kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+    is_number = type(value) in (int, float) and not math.isnan(value)
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if kind == "int":
+        counts = isinstance(default, int) and default > 0  # n_steps and the like; -1 and 0 mean something else
+        fits = type(value) is int and (value > 0 or not counts)
+        return None if fits else f"a whole number{' above zero' if counts else ''}"
+    if kind in ("float", "float | None", "Optional[float]"):
+        return None if is_number else "a number"
+    if type(default) in (int, float) and "str" not in kind and "Any" not in kind:
+        falls = isinstance(value, str) and value.startswith("lin_")
+        return None if is_number or falls else "a number, or lin_ and the number that it falls from, such as lin_3e-4"
+    if kind.lower().startswith(("dict", "optional[dict")):
+        return None if isinstance(value, dict) else "a table, such as {net_arch = [64, 64]}"
+    return None

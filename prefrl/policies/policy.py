@@ -1,0 +1,128 @@
+"""A policy that has been saved: what it is made of, and how it acts again by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space_channels_first
+from stable_baselines3.common.vec_env import VecTransposeImage
+
+from prefrl.policies.learners import POLICIES, with_classes
+from prefrl.words.errors import UserError
+from prefrl.words.tensors import load_tensors, size_of
+
+CLIP_OBSERVATIONS = 10.0
+MOST_LAYERS = 1_000  # that a saved policy may describe
+MOST_SHARED = 8  # names at most that one weight goes by, where actor and critic share layers
+
+
+class Policy:
+    """A saved policy: observations as the environment gives them in, actions out.
+
+    Args:
+        path: the `policy.safetensors` of a run.
+        observation_space: of the environment.
+        action_space: of the environment.
+
+    Raises:
+        UserError: no policy there, or one for other spaces.
+    """
+
+    def __init__(self, path: Path | str, observation_space: Any, action_space: Any) -> None:
+        if not Path(path).is_file():
+            raise UserError(f"there is no policy at {str(path)!r}: give the policy.safetensors of a finished run.")
+        tensors, about = load_tensors(path)
+        try:
+            self.policy = rebuilt(about, tensors, observation_space, action_space)
+            shapes = {tensors[name].shape for name in ("observation_mean", "observation_var") if name in tensors}
+            if shapes - {torch.Size(observation_space.shape)}:
+                raise ValueError(f"its observations are of shape {[*map(tuple, shapes)]}")
+            if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                raise ValueError("it holds numbers that are not finite")
+            if "observation_var" in tensors and (tensors["observation_var"] < 0).any():
+                raise ValueError("it holds variances below zero")
+        except Exception as error:  # whatever is made of what somebody else wrote
+            said = " ".join(str(error).split())
+            raise UserError(f"{str(path)!r} is not a policy for this environment: {said:.200}.") from error
+        self.mean = tensors["observation_mean"].numpy() if "observation_mean" in tensors else None
+        self.std = np.sqrt(tensors["observation_var"].numpy() + 1e-8) if "observation_var" in tensors else None
+
+    def act(self, observations: NDArray[Any], deterministic: bool = False) -> NDArray[Any]:
+        """Actions for a batch of observations (n, *observation_shape), or for one.
+
+        A policy that learned with `use_sde` explores by a noise that is a function of what it sees, and was drawn anew
+        now and then; here it is drawn anew for each observation, so that actions have the same distribution.
+        """
+        if self.mean is not None and self.std is not None:
+            scaled = (observations - self.mean) / self.std
+            observations = np.clip(scaled, -CLIP_OBSERVATIONS, CLIP_OBSERVATIONS).astype(np.float32)
+        if self.policy.use_sde and not deterministic:
+            with torch.no_grad():
+                self.policy.reset_noise(len(observations))
+        return self.policy.predict(observations, deterministic=deterministic)[0]
+
+
+def rebuilt(
+    about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], observation_space: Any, action_space: Any
+) -> ActorCriticPolicy:
+    """The policy that was saved as `Learner._content` says; files before `use_sde` was told show it by their shapes.
+
+    Raises:
+        KeyError, TypeError, ValueError, RuntimeError: this is not what a policy for these spaces is made of.
+    """
+    kind = POLICIES[about["policy"]]
+    if about["policy"] == "CnnPolicy" and not is_image_space_channels_first(observation_space):
+        observation_space = VecTransposeImage.transpose_space(observation_space)
+    weights = {n.removeprefix("policy."): t for n, t in tensors.items() if n.startswith("policy.")}
+    explores_by_state = "log_std" in weights and weights["log_std"].ndim == 2
+    made_with = {"use_sde": explores_by_state} | with_classes(about["policy_kwargs"]) | {"ortho_init": False}
+    _check_sizes(kind, (observation_space, action_space, lambda _: 0.0), made_with, weights)
+    policy = kind(observation_space, action_space, lambda _: 0.0, **made_with)
+    missing, unexpected = policy.load_state_dict(weights, strict=False)
+    if unexpected:
+        raise KeyError(unexpected[0])
+    here = policy.state_dict()
+    loaded = {here[name].data_ptr() for name in weights}
+    if any(here[name].data_ptr() not in loaded for name in missing):
+        raise KeyError(missing[0])
+    policy.set_training_mode(False)
+    return policy
+
+
+def _check_sizes(
+    kind: type[ActorCriticPolicy],
+    made_of: tuple[Any, ...],
+    policy_kwargs: Mapping[str, Any],
+    weights: Mapping[str, torch.Tensor],
+) -> None:
+    """See that a policy has the weights that its file holds, before memory is taken for them.
+
+    Args:
+        kind: of policy.
+        made_of: its first arguments.
+        policy_kwargs: the others, as the file has them.
+        weights: in the file, by name.
+
+    Raises:
+        ValueError: it has others, or more layers.
+    """
+    if str(policy_kwargs).count(",") > MOST_LAYERS:
+        raise ValueError(f"its policy_kwargs have more than {MOST_LAYERS} parts")
+    # Noise that depends on the state is drawn as it is made, which needs contents; it is as wide as the last layer.
+    plain = {name: value for name, value in policy_kwargs.items() if "sde" not in name and name != "squash_output"}
+    nowhere = torch.device("meta")  # where tensors have shapes and no contents
+    outline = type("Outline", (kind,), {"device": nowhere})
+    with nowhere:
+        shapes = {name: tensor.shape for name, tensor in outline(*made_of, **plain).state_dict().items()}
+    for name, tensor in weights.items():
+        if shapes.get(name) != tensor.shape and name != "log_std":
+            raise ValueError(f"its {name} is of shape {tuple(tensor.shape)}, and is to be {shapes.get(name)}")
+    if sum(math.prod(shape) for shape in shapes.values()) > MOST_SHARED * size_of(dict(weights)):
+        raise ValueError("it describes more weights than it holds")
