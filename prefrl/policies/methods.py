@@ -12,8 +12,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from prefrl.experience.recorder import Recorder
+from prefrl.policies.learners import replays
+from prefrl.policies.off_policy import Replayer
 from prefrl.policies.on_policy import Learner
-from prefrl.rewards.models import Model, make_model
+from prefrl.rewards.models import LearnedModel, Model, TrueReward, make_model
 from prefrl.settings.resolved import Resolved
 
 
@@ -61,7 +63,12 @@ def make_method(
         watch_rng: draws whatever measuring needs, so that measuring changes nothing.
     """
     model = make_model(config, env, fit_rng, watch_rng)
-    agent = Learner(
-        config.learner, model.paid, config.settings, config.seed, config.device, config.entropy_bonus, model.due
-    )
-    return model, agent
+    return model, make_agent(config, model)
+
+
+def make_agent(config: Resolved, model: LearnedModel | TrueReward) -> Agent:
+    """A learner that is paid by the model: one that learns from each step once, or one that replays them."""
+    of_both = config.learner, model.paid, config.settings, config.seed, config.device
+    if replays(config.learner):
+        return Replayer(*of_both, model.paid_again, model.due, config.reward_std, bool(config.unsupervised))
+    return Learner(*of_both, config.entropy_bonus, model.due)

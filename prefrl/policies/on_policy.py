@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
@@ -72,6 +73,50 @@ def _number(value: Any) -> float | None:
         return None
 
 
+def made(name: str, policy: str, env: VecEnv, settings: Mapping[str, Any], **kwargs: Any) -> BaseAlgorithm:
+    """The algorithm of a learner.
+
+    Args:
+        name: of the learner.
+        policy: of the two that stable-baselines3 has for vectors and for images.
+        env: where it acts.
+        settings: as they were asked for.
+        kwargs: as the algorithm takes them.
+
+    Raises:
+        UserError: it refuses them.
+    """
+    try:
+        return learner_class(name)(policy, env, **kwargs)  # type: ignore[no-any-return]
+    except Exception as error:  # its own checks of its settings: assertions and anything else
+        asked = " ".join(f"{setting}={value}" for setting, value in settings.items())
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"learner {name!r} cannot be made with {asked or 'its own settings':.150} ({said:.200}): change "
+            f"what is wrong with --set name=value."
+        ) from error
+
+
+def measures_of(model: BaseAlgorithm) -> dict[str, float]:
+    """An algorithm's own measures of its last update (learner_loss, learner_approx_kl, ...), which it forgets."""
+    values = model.logger.name_to_value
+    measures = {
+        name.replace("train/", "learner_"): number
+        for name, value in sorted(values.items())
+        if name.startswith("train/") and (number := _number(value)) is not None
+    }
+    values.clear()
+    return measures
+
+
+def scheduled(value: Any, progress: Callable[[], float]) -> Any:
+    """A "lin_x" as a schedule that follows the run's progress, not that of one call of `learn`."""
+    if not (isinstance(value, str) and value.startswith("lin_")):
+        return value
+    start = float(value.removeprefix("lin_"))
+    return lambda _: start * (1 - progress())
+
+
 def plan(vector_steps: int, rollout_steps: int, phases: int) -> list[list[int]]:
     """Rollout lengths, phase by phase, that add up to `vector_steps` exactly.
 
@@ -122,7 +167,7 @@ class Learner:
             self.normaliser = VecNormalize(self.env, norm_reward=False, clip_obs=CLIP_OBSERVATIONS)
             self.env = self.normaliser
         algorithm = learner_class(name)
-        kwargs: dict[str, Any] = {key: self._schedule(value) for key, value in settings.items()}
+        kwargs: dict[str, Any] = {key: scheduled(value, lambda: self.progress) for key, value in settings.items()}
         takes = inspect.signature(algorithm).parameters
         if "policy_kwargs" in takes:  # Adam in one call for all weights; its epsilon is stable-baselines3's
             fused = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}
@@ -136,15 +181,7 @@ class Learner:
         with warnings.catch_warnings():  # rollouts are cut anyway, so a last minibatch may be smaller than the others
             warnings.filterwarnings("ignore", "You have specified a mini-batch size")
             warnings.filterwarnings("ignore", "You are trying to run .* on the GPU")  # vectors go there if asked to
-            try:
-                self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
-            except Exception as error:  # its own checks of its settings: assertions and anything else
-                asked = " ".join(f"{setting}={value}" for setting, value in settings.items())
-                said = " ".join(f"{type(error).__name__}: {error}".split())
-                raise UserError(
-                    f"learner {name!r} cannot be made with {asked or 'its own settings':.150} ({said:.200}): change "
-                    f"what is wrong with --set name=value."
-                ) from error
+            self.model: Any = made(name, self.policy_name, self.env, settings, seed=seed, device=device, **kwargs)
         self._pay_rollouts(entropy_bonus)
         self.rollout_steps = self.model.n_steps
         self.model.set_logger(Logger(folder=None, output_formats=[]))
@@ -206,13 +243,6 @@ class Learner:
 
         buffer.compute_returns_and_advantage = paid  # type: ignore[method-assign]
 
-    def _schedule(self, value: Any) -> Any:
-        """A "lin_x" as a schedule that follows the run's progress, not that of one call of `learn`."""
-        if not (isinstance(value, str) and value.startswith("lin_")):
-            return value
-        start = float(value.removeprefix("lin_"))
-        return lambda _: start * (1 - self.progress)
-
     def explore(self, vector_steps: int) -> None:
         """Act with the policy as it is, learning nothing: the random policy *network* of the paper (appendix A)."""
         observations = self.env.reset()
@@ -247,14 +277,7 @@ class Learner:
                 self.model.n_steps = self.model.rollout_buffer.buffer_size = steps
             self.progress = progress()
             self.model.learn(steps * self.env.num_envs, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
-        values = self.model.logger.name_to_value
-        measures = {
-            name.replace("train/", "learner_"): number
-            for name, value in sorted(values.items())
-            if name.startswith("train/") and (number := _number(value)) is not None
-        }
-        values.clear()
-        return measures
+        return measures_of(self.model)
 
     def begin_anew(self) -> None:
         """Begin new episodes everywhere at the next step: the environments are others now."""

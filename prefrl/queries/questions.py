@@ -20,7 +20,7 @@ from prefrl.rewards.models import LearnedModel, Model
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.words.lookup import lookup
 from prefrl.words.preference import Query
-from prefrl.words.schedules import SCHEDULES, label_counts
+from prefrl.words.schedules import SCHEDULES, in_sessions, label_counts
 
 
 class Questions:
@@ -127,6 +127,9 @@ def labels_of(config: Resolved, phases: int) -> tuple[list[int], int]:
     if not isinstance(config, ResolvedTrain):
         return [0] * phases, phases
     live = 0 if config.reward_from else max(1, round(config.freeze_reward_at * phases))
-    schedule = lookup("schedule", config.schedule, SCHEDULES)
-    labels = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
+    if config.session_labels is not None and live:
+        labels = in_sessions(config.labels, live, config.session_labels)
+    else:
+        schedule = lookup("schedule", config.schedule, SCHEDULES)
+        labels = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
     return labels + [0] * (phases - live), live
