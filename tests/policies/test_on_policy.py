@@ -20,8 +20,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.policies.on_policy import LEARNERS, Learner, Policy, check_settings, learner_class, plan
 from prefrl.run import train
 from prefrl.settings import presets
