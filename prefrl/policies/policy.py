@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space_channels_first
@@ -60,13 +61,34 @@ class Policy:
         A policy that learned with `use_sde` explores by a noise that is a function of what it sees, and was drawn anew
         now and then; here it is drawn anew for each observation, so that actions have the same distribution.
         """
-        if self.mean is not None and self.std is not None:
-            scaled = (observations - self.mean) / self.std
-            observations = np.clip(scaled, -CLIP_OBSERVATIONS, CLIP_OBSERVATIONS).astype(np.float32)
+        observations = self._normalised(observations)
         if self.policy.use_sde and not deterministic:
             with torch.no_grad():
                 self.policy.reset_noise(len(observations))
         return self.policy.predict(observations, deterministic=deterministic)[0]
+
+    @torch.no_grad()
+    def probabilities(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """The chance (n, A) of each of the A actions, at observations (n, *observation_shape).
+
+        Raises:
+            UserError: there is not a number of actions to choose from.
+        """
+        if not isinstance(self.policy.action_space, spaces.Discrete):
+            raise UserError(
+                f"only Discrete actions have a chance each, and this policy has {self.policy.action_space}."
+            )
+        shown, _ = self.policy.obs_to_tensor(self._normalised(observations))
+        chosen = self.policy.get_distribution(shown).distribution
+        assert isinstance(chosen, torch.distributions.Categorical)
+        logits: torch.Tensor = chosen.logits
+        return np.asarray(logits.double().softmax(dim=-1).cpu())
+
+    def _normalised(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """What the networks are shown of observations (n, *observation_shape)."""
+        if self.mean is None or self.std is None:
+            return observations
+        return np.clip((observations - self.mean) / self.std, -CLIP_OBSERVATIONS, CLIP_OBSERVATIONS).astype(np.float32)
 
 
 def rebuilt(
