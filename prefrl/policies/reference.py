@@ -55,7 +55,9 @@ class Reference:
         self.policy.policy.to(device)
 
     @classmethod
-    def load(cls, path: Path, observation_space: Any, action_space: Any, device: torch.device | str = "cpu") -> Reference:
+    def load(
+        cls, path: Path, observation_space: Any, action_space: Any, device: torch.device | str = "cpu"
+    ) -> Reference:
         """The policy that was saved in this file.
 
         Raises:
