@@ -24,7 +24,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from prefrl.experience.vector import CUT_SHORT
+from prefrl.experience.backends import CUT_SHORT
 from prefrl.policies.learners import LEARNERS, as_json, check_policy, check_settings, learner_class, with_classes
 from prefrl.policies.policy import CLIP_OBSERVATIONS, Policy, rebuilt
 from prefrl.policies.reference import FILE, Reference

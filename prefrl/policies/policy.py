@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -82,6 +83,22 @@ class Policy:
             with torch.no_grad():
                 self.policy.reset_noise(len(observations))
         return self.policy.predict(observations, deterministic=deterministic)[0]
+
+    @torch.no_grad()
+    def probabilities(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """The chance (n, A) of each of the A actions, at observations (n, *observation_shape).
+
+        Raises:
+            UserError: there is not a number of actions to choose from.
+        """
+        if not isinstance(self.policy.action_space, spaces.Discrete):
+            raise UserError(
+                f"only Discrete actions have a chance each, and this policy has {self.policy.action_space}."
+            )
+        chosen = self.distribution(observations).distribution
+        assert isinstance(chosen, torch.distributions.Categorical)
+        logits: torch.Tensor = chosen.logits
+        return np.asarray(logits.double().softmax(dim=-1).cpu())
 
     @torch.no_grad()
     def distribution(self, observations: NDArray[Any]) -> Distribution:

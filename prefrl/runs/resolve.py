@@ -12,6 +12,7 @@ from typing import Any, overload
 import gymnasium as gym
 import torch
 
+from prefrl.experience.backends import DRAWS, find_backends
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
@@ -59,6 +60,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     """
     _check_numbers(config)
     learner_class(config.learner)
+    find_backends(config.backend)
     env = look_at(config)
     preset = env.preset
     settings = {
@@ -175,11 +177,11 @@ def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> 
     shown = how_shown(Task.of(replace(config, env_kwargs=env.kwargs)))
     if shown == "frames":  # they are there, whatever steps the environment
         return {}
-    if config.backend == "envpool":
+    if config.backend not in ("auto", DRAWS):
         raise UserError(
-            "backend envpool keeps nothing that a clip can be drawn from: use auto or gymnasium for people."
+            f"backend {config.backend} keeps nothing that a clip can be drawn from: use auto or {DRAWS} for people."
         )
-    return {"backend": "gymnasium", "is_drawn": True} | (
+    return {"backend": DRAWS, "is_drawn": True} | (
         {} if shown == "joints" else {"keep_steps": min(keep_steps, MOST_PICTURES)}
     )
 

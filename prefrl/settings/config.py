@@ -40,8 +40,9 @@ class BaselineConfig:
     """Let every episode last to its time limit, even one that ends early (see `prefrl.FixedHorizon`)."""
     n_envs: int | None = None
     """Environments stepped in parallel. Default: by family."""
-    backend: Literal["auto", "envpool", "gymnasium"] = "auto"
-    """What steps the environments: auto takes the fastest there is for the id."""
+    backend: str = "auto"
+    """What steps the environments: envpool, vector (a class that the environment registers), gymnasium (its single
+    class, in turn), or an import path "package.module:backend"; auto takes the fastest that serves the id."""
     explore_steps: int | None = None
     """Steps taken by the untrained policy before learning begins (part of `steps`). Default: 2 % of `steps`."""
     phases: int = 50

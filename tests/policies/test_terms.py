@@ -13,8 +13,8 @@ from helpers import sentence
 from numpy.typing import NDArray
 
 from prefrl.baseline import run_baseline
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.policies.on_policy import Learner
 from prefrl.policies.policy import Policy
 from prefrl.policies.reference import FILE, Reference, divergence
