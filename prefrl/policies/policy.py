@@ -88,7 +88,8 @@ class Policy:
         """What the networks are shown of observations (n, *observation_shape)."""
         if self.mean is None or self.std is None:
             return observations
-        return np.clip((observations - self.mean) / self.std, -CLIP_OBSERVATIONS, CLIP_OBSERVATIONS).astype(np.float32)
+        scaled = np.clip((observations - self.mean) / self.std, -CLIP_OBSERVATIONS, CLIP_OBSERVATIONS)
+        return np.asarray(scaled, np.float32)
 
 
 def rebuilt(
