@@ -13,8 +13,8 @@ from prefrl_envs import exact
 from prefrl_envs.texts import finished_texts
 
 from prefrl.check import CheckConfig, examine
+from prefrl.experience.backends import GymnasiumVecEnv, make_vec_env
 from prefrl.experience.environments import list_environments
-from prefrl.experience.vector import GymnasiumVecEnv, make_vec_env
 from prefrl.words.errors import UserError
 
 WORLDS = list(exact.HORIZONS)
