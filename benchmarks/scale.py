@@ -26,8 +26,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from benchmarks.committed import HERE
 from benchmarks.plain import schedule
 from benchmarks.question import README, markdown, write_between
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.policies.policy import CLIP_OBSERVATIONS
 from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import versions

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from prefrl.experience.clips import watcher
+from prefrl.experience.clips import scene_reader
 from prefrl.experience.recorder import Episode, Recorder, mean_true_return
 from prefrl.experience.task import Task
 from prefrl.policies.methods import make_method
@@ -186,7 +186,7 @@ class Run:
         return Task.of(self.config).make_vec(self.config.n_envs, seed, **drawn)
 
     def _scenes(self, venv: VecEnv) -> Any:
-        return watcher(venv) if self.config.is_drawn else None
+        return scene_reader(venv) if self.config.is_drawn else None
 
     def _stopped(self) -> str:
         kept = [phase.number for phase in self.schedule[: self.done] if phase.is_checkpoint][-1:]

@@ -15,7 +15,19 @@ import pytest
 from prefrl.words.moved import MOVED
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ("words", "settings", "experience", "rewards", "queries", "policies", "runs", "run", "studies", "doors")
+FLOORS = (
+    "words",
+    "settings",
+    "experience",
+    "rewards",
+    "queries",
+    "policies",
+    "exact",
+    "runs",
+    "run",
+    "studies",
+    "doors",
+)
 """Rooms, the ground first: `run` is the algorithm on the page, and `doors` are what people and programs come in by."""
 AT_THE_TOP = {
     "run": "run",

@@ -13,10 +13,14 @@ from typing import Any, overload
 import gymnasium as gym
 import torch
 
+from prefrl.experience.backends import DRAWS, find_backends
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
 from prefrl.policies.learners import check_settings, learner_class
+from prefrl.policies.policy import Policy
+from prefrl.policies.reference import find_reference
+from prefrl.policies.terms import FIRST_BETA
 from prefrl.queries.exchange import inherit
 from prefrl.queries.labelers import LABELERS, find_factory
 from prefrl.queries.oracle import parse_teacher
@@ -26,7 +30,7 @@ from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.checkpoint import has_any
 from prefrl.runs.runlog import is_finished
 from prefrl.settings import presets
-from prefrl.settings.config import BaselineConfig, TrainConfig, folder_name, slug
+from prefrl.settings.config import AT_THE_START, BaselineConfig, TrainConfig, folder_name, slug
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.settings.values import as_toml, name_value
 from prefrl.words.errors import UserError, install
@@ -57,6 +61,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     """
     _check_numbers(config)
     learner_class(config.learner)
+    find_backends(config.backend)
     env = look_at(config)
     preset = env.preset
     settings = {
@@ -88,6 +93,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         "device": fastest if config.device == "auto" else config.device,
         "out": Path(config.out or _folder(config)),
     }
+    known |= _reference(config, env)
     known["ten_episodes"] = _ten_episodes(env, n_envs)
     known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
     if isinstance(config, TrainConfig):
@@ -225,11 +231,11 @@ def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> 
     shown = how_shown(Task.of(replace(config, env_kwargs=env.kwargs)))
     if shown == "frames":  # they are there, whatever steps the environment
         return {}
-    if config.backend == "envpool":
+    if config.backend not in ("auto", DRAWS):
         raise UserError(
-            "backend envpool keeps nothing that a clip can be drawn from: use auto or gymnasium for people."
+            f"backend {config.backend} keeps nothing that a clip can be drawn from: use auto or {DRAWS} for people."
         )
-    return {"backend": "gymnasium", "is_drawn": True} | (
+    return {"backend": DRAWS, "is_drawn": True} | (
         {} if shown == "joints" else {"keep_steps": min(keep_steps, MOST_PICTURES)}
     )
 
@@ -322,6 +328,25 @@ def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
     return folder
 
 
+def _reference(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
+    """What the policy is held near, and by how much; both None where by nothing.
+
+    Raises:
+        UserError: a reference that is no policy for this environment.
+    """
+    if not (config.kl_beta or config.kl_target or config.reference):
+        return {"kl_beta": None}
+    beta = config.kl_beta
+    if config.kl_target and beta == 0:
+        raise UserError("kl_target adapts kl_beta by factors, and 0 stays 0: give a kl_beta above 0, or leave it out.")
+    reference = config.reference or AT_THE_START
+    if reference != AT_THE_START:
+        reference = reference.replace("{env}", slug(config.env)).replace("{seed}", str(config.seed))
+        Policy(find_reference(reference), *env.spaces)
+    usual = FIRST_BETA if config.kl_target else 0.0
+    return {"kl_beta": usual if beta is None else beta, "reference": reference}
+
+
 def _check_labels(
     config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int
 ) -> None:
@@ -346,7 +371,7 @@ def _check_labels(
 
 
 def _check_numbers(config: BaselineConfig) -> None:
-    positive = ["steps", "n_envs", "phases", "reward_window", "reward_std"]
+    positive = ["steps", "n_envs", "phases", "reward_window", "reward_std", "kl_target"]
     if isinstance(config, TrainConfig):
         positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
         positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at"]
@@ -371,6 +396,8 @@ def _check_numbers(config: BaselineConfig) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise UserError(f"{name}={value} must be more than zero.")
+    if config.kl_beta is not None and not 0 <= config.kl_beta < math.inf:
+        raise UserError(f"kl_beta={config.kl_beta} is what a nat costs: it must be 0 (nothing) or more.")
     if config.checkpoint_every is not None and config.checkpoint_every < 0:
         raise UserError(
             f"checkpoint_every={config.checkpoint_every} is a number of steps: it must be 0 (none) or more."

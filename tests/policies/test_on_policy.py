@@ -20,8 +20,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.policies.learners import LEARNERS, check_settings, learner_class
 from prefrl.policies.on_policy import Learner, plan
 from prefrl.policies.policy import Policy
