@@ -32,6 +32,9 @@ class BaselineConfig:
     """Seeds everything: environments, networks, questions, labelers."""
     learner: str = "ppo"
     """ppo, a2c, trpo, or an import path "package.module:Class" to a stable-baselines3 on-policy class."""
+    preset: str | None = None
+    """Whose settings to begin from: mujoco, classic, pixels, continuous or discrete. Default: by what the environment
+    is; a run says as it begins which it took, and why."""
     set: tuple[str, ...] = ()
     """Learner settings that replace the family's, as name=value: learning_rate=1e-4 n_steps=64."""
     env_kwargs: tuple[str, ...] | None = None
