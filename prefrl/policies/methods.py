@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from prefrl.rewards.models import Model, make_model
 from prefrl.settings.resolved import Resolved
 
 
+@runtime_checkable
 class Agent(Protocol):
     """What acts and learns, one phase after another."""
 
