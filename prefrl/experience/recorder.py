@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -312,8 +313,10 @@ class Recorder(VecEnvWrapper):
         kept = min(self._rows, self.capacity - older, count)
         return np.arange(self._rows - kept, self._rows) % self.capacity
 
-    def pairs(self, count: int, segment_steps: int, rng: np.random.Generator, newest: int | None = None) -> Pairs:
-        """Draw pairs of distinct windows, uniformly over every window of finished and running episodes.
+    def pairs(
+        self, count: int, segment_steps: int, rng: np.random.Generator, newest: int | None = None, k: int = 2
+    ) -> Pairs:
+        """Draw pairs, or `k` at a time, of distinct windows, uniformly over those of finished and running episodes.
 
         A window lies in one episode of one environment; the first and the last of an episode are windows like any
         other. Where an episode ended by itself, the windows that it cut short are windows too, so that its last steps
@@ -324,30 +327,35 @@ class Recorder(VecEnvWrapper):
             count: pairs.
             segment_steps: steps in each window, at most.
             rng: source of randomness.
-            newest: draw windows of the newest steps alone, this many, over all environments, if there are two in them.
+            newest: draw windows of the newest steps alone, this many, over all environments, if there are `k` in them.
+            k: windows in each.
 
         Raises:
-            UserError: fewer than two windows of this length have been recorded.
+            UserError: fewer than `k` windows of this length have been recorded.
         """
         starts, lengths = self._windows(segment_steps, self.capacity if newest is None else newest // self.num_envs)
-        if newest is not None and len(starts) < 2:
+        if newest is not None and len(starts) < k:
             starts, lengths = self._windows(segment_steps, self.capacity)
-        if count and len(starts) < 2:
+        if count and len(starts) < k:
             raise UserError(
-                f"no two segments of {segment_steps} steps in the {min(self.steps, self._rewards.size)} steps kept of "
+                f"no {'two' if k == 2 else k} segments of {segment_steps} steps in the {min(self.steps, self._rewards.size)} steps kept of "
                 f"{self.env_id}: its episodes are shorter, or explore_steps is; ask for shorter segments or more steps."
             )
-        left = rng.integers(len(starts), size=count) if count else np.zeros(0, np.int64)
-        right = rng.integers(len(starts) - 1, size=count) if count else np.zeros(0, np.int64)
-        right += right >= left  # uniform over the other windows: no segment is compared with itself
-        return self._pairs(np.stack([left, right], axis=1), segment_steps, starts, lengths)
+        chosen = np.zeros((count, k), np.int64)
+        for place in range(k if count else 0):
+            drawn = rng.integers(len(starts) - place, size=count)
+            for earlier in np.sort(chosen[:, :place], axis=1).T:
+                drawn += drawn >= earlier  # uniform over the other windows: no segment is compared with itself
+            chosen[:, place] = drawn
+        return self._pairs(chosen, segment_steps, starts, lengths)
 
-    def every_pair(self, segment_steps: int, at_most: int) -> Pairs | None:
-        """Every two windows that `pairs` draws from, each two once; None where that makes more than `at_most` pairs."""
+    def every_pair(self, segment_steps: int, at_most: int, k: int = 2) -> Pairs | None:
+        """Every `k` windows that `pairs` draws from, each once; None where that makes more than `at_most`."""
         starts, lengths = self._windows(segment_steps, self.capacity)
-        if len(starts) * (len(starts) - 1) // 2 > at_most:
+        if math.comb(len(starts), k) > at_most:
             return None
-        return self._pairs(np.stack(np.triu_indices(len(starts), 1), axis=1), segment_steps, starts, lengths)
+        every = np.array(list(combinations(range(len(starts)), k)), np.int64).reshape(-1, k)
+        return self._pairs(every, segment_steps, starts, lengths)
 
     def _pairs(
         self,
@@ -356,7 +364,7 @@ class Recorder(VecEnvWrapper):
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
     ) -> Pairs:
-        """The pairs of windows at these places, (n, 2)."""
+        """The windows at these places, (n, K)."""
         row, env = np.divmod(starts[chosen], self.num_envs)
         return Pairs(self, segment_steps, row, env, lengths[chosen])
 
@@ -396,16 +404,16 @@ def _as_objects(kept: Any) -> NDArray[Any] | None:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of windows into a recorder's ring: questions that could be asked, before one is.
+    """Pairs of windows, or K at a time, into a recorder's ring: questions that could be asked, before one is.
 
     A view that is valid until the recorder's next step; `queries` cuts the segments that own their data.
 
     Attributes:
         recorder: what the windows are in.
         segment_steps: steps T in a window.
-        row: (n, 2) vector step, counted from the start of the run, at which each window begins.
-        env: (n, 2) environment of each window.
-        length: (n, 2) steps of each window, T unless its episode ended by itself.
+        row: (n, K) vector step, counted from the start of the run, at which each window begins; of pairs K is 2.
+        env: (n, K) environment of each window.
+        length: (n, K) steps of each window, T unless its episode ended by itself.
     """
 
     recorder: Recorder
@@ -415,7 +423,7 @@ class Pairs:
     length: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """Pairs n."""
+        """Pairs, or sets of K, n."""
         return len(self.row)
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> Pairs:
@@ -426,7 +434,7 @@ class Pairs:
         """The steps the windows cover, each once however many windows share it.
 
         Returns:
-            Steps (m,) as `Recorder.at` takes them, index (n, 2, T) into them, and mask (n, 2, T), which is 1 on the
+            Steps (m,) as `Recorder.at` takes them, index (n, K, T) into them, and mask (n, K, T), which is 1 on the
             steps of a window and 0 after its end.
         """
         within = np.arange(self.segment_steps) < self.length[..., None]
@@ -439,24 +447,24 @@ class Pairs:
         return used, place[cells], within.astype(np.float32)
 
     def true_returns(self) -> NDArray[np.float64]:
-        """True return of each window, (n, 2): for evaluation only."""
+        """True return of each window, (n, K): for evaluation only."""
         within = np.arange(self.segment_steps) < self.length[..., None]
         ring = (self.row[..., None] + np.arange(self.segment_steps)) % self.recorder.capacity
         rewards = np.where(within, self.recorder._rewards[ring, self.env[..., None]], 0.0)
         returns: NDArray[np.float64] = rewards.sum(-1)
         return returns
 
-    def occasions(self) -> list[tuple[Occasion, Occasion]]:
-        """When each pair's windows begin, left and right."""
+    def occasions(self) -> list[tuple[Occasion, ...]]:
+        """When the windows of each begin, of a pair left and right."""
         recorder, ring = self.recorder, self.row % self.recorder.capacity
         seed = np.full(self.row.shape, recorder.run_seed)
         at = np.stack([seed, self.env, recorder._episode[ring, self.env], recorder._offset[ring, self.env]], axis=-1)
-        return [(Occasion(*left), Occasion(*right)) for left, right in at.tolist()]
+        return [tuple(Occasion(*one) for one in each) for each in at.tolist()]
 
-    def queries(self) -> list[Query]:
-        """Each pair as a query whose segments own copies of their data."""
+    def queries(self, kind: str = "pair") -> list[Query]:
+        """Each as a query of this kind, whose segments own copies of their data."""
         return [
-            Query(*(self._segment(*map(int, where)) for where in zip(rows, envs, lengths, strict=True)))
+            Query.of([self._segment(*map(int, where)) for where in zip(rows, envs, lengths, strict=True)], kind)
             for rows, envs, lengths in zip(self.row, self.env, self.length, strict=True)
         ]
 
