@@ -7,6 +7,7 @@ oracle and evaluation read it here, and nothing above the recorder does.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Recorder(VecEnvWrapper):
         ends_early_since: steps after which an episode first ended by itself, not by a time limit; None if none has.
         read_scenes: reads what each environment's current step can be drawn from, (E, ...), kept for people to be
             shown; None keeps nothing.
+        same_start: whether two windows are a pair only where both begin their episodes, and these began alike.
 
     Raises:
         UserError: observations that are no arrays, or more steps to keep than there is memory for.
@@ -72,9 +74,10 @@ class Recorder(VecEnvWrapper):
         seed: int,
         keep_steps: int,
         read_scenes: Callable[[], NDArray[Any]] | None = None,
+        same_start: bool = False,
     ) -> None:
         super().__init__(venv)
-        self.read_scenes = read_scenes
+        self.read_scenes, self.same_start = read_scenes, same_start
         self._scenes: NDArray[Any] | None = None
         self.env_id, self.run_seed = env_id, seed
         self.capacity = max(1, keep_steps // venv.num_envs)
@@ -91,10 +94,12 @@ class Recorder(VecEnvWrapper):
         self._rewards = np.zeros(grid, np.float64)
         self._episode = np.zeros(grid, np.int64)
         self._offset = np.zeros(grid, np.int64)
+        self._beginning = np.zeros(grid if same_start else (0, venv.num_envs), np.int64)  # hash of an episode's first o
         self._terminated = np.zeros(grid, bool)  # the episode ended here by itself, not by a time limit
         self._rows = 0  # vector steps taken
         self._now_episode = np.full(venv.num_envs, -1, np.int64)
         self._now_offset = np.zeros(venv.num_envs, np.int64)
+        self._now_beginning = np.zeros(venv.num_envs, np.int64)
         self._now_return = np.zeros(venv.num_envs, np.float64)
         self._game_began = np.zeros(venv.num_envs, np.int64)  # at so many steps, over all environments
         self._last_observations: NDArray[Any] = np.zeros((venv.num_envs, *obs.shape), obs.dtype)
@@ -124,6 +129,7 @@ class Recorder(VecEnvWrapper):
             "rewards": self._rewards,
             "episode": self._episode,
             "offset": self._offset,
+            "beginning": self._beginning,
             "terminated": self._terminated,
             "scenes": _as_bytes(self._scenes),
             "rows": self._rows,
@@ -140,6 +146,7 @@ class Recorder(VecEnvWrapper):
             self._observations.restore(state["ring"])
         self._actions[:], self._rewards[:] = state["actions"], state["rewards"]
         self._episode[:], self._offset[:] = state["episode"], state["offset"]
+        self._beginning[:] = state["beginning"]
         self._terminated[:], self._now_episode[:] = state["terminated"], state["now_episode"]
         self._scenes, self._rows = _as_objects(state["scenes"]), state["rows"]
         self.ends_early_since = state["ends_early_since"]
@@ -161,6 +168,7 @@ class Recorder(VecEnvWrapper):
         assert isinstance(observations, np.ndarray)
         self._begin_episodes(np.ones(self.num_envs, bool))
         self._last_observations = observations.copy()
+        self._note_beginnings(np.ones(self.num_envs, bool))
         self._game_began[:] = self.steps
         if self.read_scenes is not None:
             self._last_scene = self.read_scenes()
@@ -193,6 +201,8 @@ class Recorder(VecEnvWrapper):
         self._rewards[row] = rewards
         self._episode[row] = self._now_episode
         self._offset[row] = self._now_offset
+        if self.same_start:
+            self._beginning[row] = self._now_beginning
         self._terminated[row] = False
         self._rows += 1
         self._now_offset += 1
@@ -214,6 +224,7 @@ class Recorder(VecEnvWrapper):
                 self._game_began[index] = self.steps
         self._game_began[dones] = self.steps  # with an episode, the game that it broke off is over
         np.copyto(self._last_observations, observations)
+        self._note_beginnings(dones)
         if self.read_scenes is not None:
             if self._scenes is None:
                 self._scenes = np.zeros((self.capacity, *self._last_scene.shape), self._last_scene.dtype)
@@ -268,6 +279,13 @@ class Recorder(VecEnvWrapper):
         self._now_offset[begun] = 0
         self._now_return[begun] = 0.0
 
+    def _note_beginnings(self, begun: NDArray[np.bool_]) -> None:
+        """Remember what the episodes that have just begun show first."""
+        if self.same_start:
+            for env in np.flatnonzero(begun):
+                digest = hashlib.blake2b(self._last_observations[env].tobytes(), digest_size=8).digest()
+                self._now_beginning[env] = int.from_bytes(digest, "little", signed=True)
+
     def pop_episodes(self) -> list[Episode]:
         """The episodes finished since the last call."""
         episodes, self.episodes = self.episodes, []
@@ -315,6 +333,9 @@ class Recorder(VecEnvWrapper):
     def pairs(self, count: int, segment_steps: int, rng: np.random.Generator, newest: int | None = None) -> Pairs:
         """Draw pairs of distinct windows, uniformly over every window of finished and running episodes.
 
+        With `same_start` the left is uniform over the windows that begin an episode, and the right over the others
+        among them that begin alike.
+
         A window lies in one episode of one environment; the first and the last of an episode are windows like any
         other. Where an episode ended by itself, the windows that it cut short are windows too, so that its last steps
         are seen as often as those before them: after the end nothing is paid, and a sum over fewer steps says so.
@@ -335,9 +356,13 @@ class Recorder(VecEnvWrapper):
         if count and len(starts) < 2:
             raise UserError(
                 f"no two segments of {segment_steps} steps in the {min(self.steps, self._rewards.size)} steps kept of "
-                f"{self.env_id}: its episodes are shorter, or explore_steps is; ask for shorter segments or more steps."
+                f"{self.env_id}{' begin an episode and begin alike' if self.same_start else ''}: its episodes are "
+                f"shorter, or explore_steps is; ask for shorter segments or more steps"
+                f"{', or compare any two (--pairs any)' if self.same_start else ''}."
             )
         left = rng.integers(len(starts), size=count) if count else np.zeros(0, np.int64)
+        if self.same_start and count:
+            return self._pairs(self._with_another(left, starts, rng), segment_steps, starts, lengths)
         right = rng.integers(len(starts) - 1, size=count) if count else np.zeros(0, np.int64)
         right += right >= left  # uniform over the other windows: no segment is compared with itself
         return self._pairs(np.stack([left, right], axis=1), segment_steps, starts, lengths)
@@ -345,9 +370,35 @@ class Recorder(VecEnvWrapper):
     def every_pair(self, segment_steps: int, at_most: int) -> Pairs | None:
         """Every two windows that `pairs` draws from, each two once; None where that makes more than `at_most` pairs."""
         starts, lengths = self._windows(segment_steps, self.capacity)
-        if len(starts) * (len(starts) - 1) // 2 > at_most:
+        alike = [np.arange(len(starts))]
+        if self.same_start and len(starts):
+            beginnings = self._beginnings(starts)
+            order = np.argsort(beginnings, kind="stable")
+            alike = np.split(order, np.flatnonzero(np.diff(beginnings[order])) + 1)
+        if sum(len(windows) * (len(windows) - 1) // 2 for windows in alike) > at_most:
             return None
-        return self._pairs(np.stack(np.triu_indices(len(starts), 1), axis=1), segment_steps, starts, lengths)
+        two = [windows[np.stack(np.triu_indices(len(windows), 1), axis=1)] for windows in alike]
+        return self._pairs(np.concatenate(two), segment_steps, starts, lengths)
+
+    def _with_another(
+        self, left: NDArray[np.int64], starts: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Each of these windows (n,) beside another that begins as it does, uniform over those: (n, 2)."""
+        beginnings = self._beginnings(starts)
+        order = np.argsort(beginnings, kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        first = np.searchsorted(beginnings[order], beginnings[left])
+        within = place[left] - first  # its place among those that begin alike
+        others = np.searchsorted(beginnings[order], beginnings[left], side="right") - first - 1
+        right = rng.integers(others)
+        return np.stack([left, order[first + right + (right >= within)]], axis=1)
+
+    def _beginnings(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What the episodes of windows that start here, (n,), showed first: equal where they began alike."""
+        row, env = np.divmod(starts, self.num_envs)
+        beginnings: NDArray[np.int64] = self._beginning[row % self.capacity, env]
+        return beginnings
 
     def _pairs(
         self,
@@ -374,8 +425,14 @@ class Recorder(VecEnvWrapper):
             for short in range(1, min(segment_steps, len(rows) + 1)):
                 ends = terminated[short - 1 :] & (episode[short - 1 :] == episode[: len(rows) - short + 1])
                 length[: len(ends)][ends & (length[: len(ends)] == 0)] = short
-        starts = np.flatnonzero(length)
-        return starts + (self._rows - len(rows)) * self.num_envs, length.reshape(-1)[starts]
+        if self.same_start:
+            length[self._offset[rows] > 0] = 0
+        found = np.flatnonzero(length)
+        starts, lengths = found + (self._rows - len(rows)) * self.num_envs, length.reshape(-1)[found]
+        if self.same_start:
+            _, kind, alike = np.unique(self._beginnings(starts), return_inverse=True, return_counts=True)
+            starts, lengths = starts[alike[kind] > 1], lengths[alike[kind] > 1]
+        return starts, lengths
 
 
 def _as_bytes(scenes: NDArray[Any] | None) -> Any:

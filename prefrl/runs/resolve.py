@@ -96,6 +96,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
     if isinstance(config, TrainConfig):
         known["segment_steps"] = segment_steps
+        known["pairs"] = config.pairs or ("same-start" if env.same_start else None)
         known["reward_from"] = _reward_from(config, env)
         _check_names(config, resume)
         _check_idle(config)
@@ -131,6 +132,7 @@ class EnvironmentFacts:
         segment_steps: the segment length that suits it.
         is_image: whether it shows pixels.
         clip_reward: whether its true reward is clipped for a learner.
+        same_start: whether its segments are compared where they begin an episode alike.
         spaces: of its observations and actions.
     """
 
@@ -140,6 +142,7 @@ class EnvironmentFacts:
     segment_steps: int
     is_image: bool
     clip_reward: bool
+    same_start: bool
     spaces: tuple[gym.Space[Any], gym.Space[Any]]
 
 
@@ -162,10 +165,10 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
     usual = presets.SEGMENT_STEPS.get(spec.name, preset.segment_steps)
     horizon = (env.spec or spec).max_episode_steps  # as it was made: an argument may have changed it
     segment_steps = told or min(usual, horizon or usual)
-    clip_reward = bool(env.metadata.get("clip_reward", False))
+    clip_reward, same_start = (bool(env.metadata.get(name, False)) for name in ("clip_reward", "same_start"))
     env.close()
     spaces = (env.observation_space, env.action_space)
-    return EnvironmentFacts(preset, kwargs, horizon, int(segment_steps), image, clip_reward, spaces)
+    return EnvironmentFacts(preset, kwargs, horizon, int(segment_steps), image, clip_reward, same_start, spaces)
 
 
 def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> dict[str, Any]:

@@ -39,6 +39,11 @@ class Resolved(BaselineConfig):
     ten_episodes: int = 0
     checkpoint_every: int = 0
 
+    @property
+    def same_start(self) -> bool:
+        """Whether segments are compared only where they begin an episode alike."""
+        return getattr(self, "pairs", None) == "same-start"
+
 
 @dataclass(frozen=True)
 class ResolvedTrain(Resolved, TrainConfig):
