@@ -390,7 +390,7 @@ class Store:
         chosen = sa.select(*columns, ITEMS.c.step, ANSWERS.c.choice, QUERIES.c.kind).select_from(about)
         with self._transaction() as connection:
             rows = connection.execute(chosen.order_by(ANSWERS.c.id.desc()).limit(newest))
-            return [Given(*row[:4], _utc(row[4]), *row[5:]) for row in rows]
+            return [Given(*row[:4], _utc(row[4]), row.step, row.choice, row.kind) for row in rows]
 
     def counts(self) -> Counts:
         """How much was asked, answered and skipped, how long answering took, what is open and what was taken back."""
@@ -744,9 +744,7 @@ def _read_queries(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Q
             row = held[item[0]]
             columns: tuple[Any, ...] = (*row.steps, row.env_id, *item[1], row.scene)
             segments[item] = Segment(*columns)
-    return {
-        key: Query.of([segments[item] for item in items], kinds[key], asked_as=key) for key, items in shown.items()
-    }
+    return {key: Query.of([segments[item] for item in items], kinds[key], asked_as=key) for key, items in shown.items()}
 
 
 def _clips(connection: sa.Connection, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -98,6 +98,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
     if isinstance(config, TrainConfig):
         known["segment_steps"] = segment_steps
+        known["pairs"] = config.pairs or ("same-start" if env.same_start else None)
         known["reward_from"] = _reward_from(config, env)
         _check_names(config, resume)
         _check_idle(config)
@@ -136,6 +137,7 @@ class EnvironmentFacts:
         segment_steps: the segment length that suits it.
         is_image: whether it shows pixels.
         clip_reward: whether its true reward is clipped for a learner.
+        same_start: whether its segments are compared where they begin an episode alike.
         spaces: of its observations and actions.
     """
 
@@ -148,6 +150,7 @@ class EnvironmentFacts:
     segment_steps: int
     is_image: bool
     clip_reward: bool
+    same_start: bool
     spaces: tuple[gym.Space[Any], gym.Space[Any]]
 
     @property
@@ -216,6 +219,7 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
         segment_steps=int(env.metadata.get("segment_steps") or presets.segment_steps(facts, family)),
         is_image=facts.is_image,
         clip_reward=bool(env.metadata.get("clip_reward", False)),
+        same_start=bool(env.metadata.get("same_start", False)),
         spaces=(env.observation_space, env.action_space),
     )
     env.close()

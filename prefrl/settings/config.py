@@ -103,11 +103,14 @@ class PreferenceConfig(BaselineConfig):
     labels_from: tuple[str, ...] = ()
     """Answers to start from, besides `labels`: run folders, stores, or folders that `prefrl labels export` wrote."""
     teachers: tuple[str, ...] = ("oracle",)
-    """Annotators that share the oracle's questions: oracle, stochastic, mistake, skip, equal, myopic, right90,
+    """Annotators that share the oracle's questions: oracle, stochastic, soft, mistake, skip, equal, myopic, right90,
     or settings such as beta=1,gamma=0.9 or accuracy=0.8."""
     strategy: str = "disagreement"
     """Which pairs are asked: disagreement, uniform, entropy, member_entropy, information_gain, coverage,
     coverage_disagreement, or an import path."""
+    pairs: Literal["any", "same-start"] | None = None
+    """Which segments are compared: any two, or same-start, two that begin an episode and show the same there. Default:
+    any, or same-start where the environment's metadata["same_start"] says so."""
     candidates: int = 10
     """Pairs sampled for each one asked (paper: 10)."""
     schedule: str = "annealed"

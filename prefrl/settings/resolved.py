@@ -41,6 +41,11 @@ class Resolved(BaselineConfig):
     checkpoint_every: int = 0
     taken: str = ""
 
+    @property
+    def same_start(self) -> bool:
+        """Whether segments are compared only where they begin an episode alike."""
+        return getattr(self, "pairs", None) == "same-start"
+
 
 @dataclass(frozen=True)
 class ResolvedTrain(Resolved, TrainConfig):

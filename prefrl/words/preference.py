@@ -201,7 +201,7 @@ class Preference:
     def __post_init__(self) -> None:
         for name, about in (("mu", "the weight on the left segment"), ("strength", "how much better one is")):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and 0 <= value <= 1):
+            if value is not None and not (isinstance(value, Real) and 0 <= float(value) <= 1):
                 raise ValueError(f"{name} is {about}, a number from 0 to 1, or None (skipped): got {value!r}")
         kind, count = self.query.kind, len(self.query.segments)
         if why := misfit(kind, count, self.mu, self.choice, self.strength):
