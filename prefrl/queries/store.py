@@ -222,7 +222,7 @@ class Store:
         """
         rows = [
             {"query_key": p.query.key, "labeler": p.labeler, "seconds": p.seconds}
-            | {name: getattr(p, name) for name in SAID}
+            | {name: getattr(p, name) for name in (*SAID, "critique")}
             for p in preferences
         ]
         first: dict[tuple[str, str], Preference] = {}
@@ -715,7 +715,16 @@ def _read_answers(connection: sa.Connection, after: int) -> tuple[list[Preferenc
     rows = connection.execute(sa.select(ANSWERS).where(ANSWERS.c.id > after).order_by(ANSWERS.c.id)).all()
     queries = _read_queries(connection, [row.query_key for row in rows])
     preferences = [
-        Preference(queries[r.query_key], r.mu, r.labeler, r.seconds, choice=r.choice, strength=r.strength) for r in rows
+        Preference(
+            queries[r.query_key],
+            r.mu,
+            r.labeler,
+            r.seconds,
+            choice=r.choice,
+            strength=r.strength,
+            critique=r.critique,
+        )
+        for r in rows
     ]
     return preferences, rows[-1].id if rows else after
 

@@ -22,7 +22,7 @@ from prefrl.policies.policy import Policy
 from prefrl.policies.reference import find_reference
 from prefrl.policies.terms import FIRST_BETA
 from prefrl.queries.exchange import inherit
-from prefrl.queries.labelers import LABELERS, find_factory
+from prefrl.queries.labelers import LABELERS, find_factory, is_shown_to_a_model
 from prefrl.queries.oracle import parse_teacher
 from prefrl.queries.store import Store, check_free, check_url
 from prefrl.queries.strategies import find_strategy
@@ -108,7 +108,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         if not resume:
             with Store(":memory:") as empty:
                 inherit(empty, config.labels_from, config.env, segment_steps)
-        if config.labeler == "human":
+        if config.labeler == "human" or is_shown_to_a_model(config.labeler, config.constitution):
             known |= _for_people(config, env, keep_steps)
     # Both arms take the reward's scale from as many steps as a run with labels remembers. Of stacked frames, the oldest
     # that it remembers are parts of later observations alone.
@@ -291,14 +291,19 @@ def _check_idle(config: TrainConfig) -> None:
     `second_opinions` is none: the store keeps a question open for another person, whoever answered it first.
     """
     usual, own = TrainConfig(), config.labeler not in LABELERS
-    if own or config.labeler == "oracle":
+    if config.constitution is not None and config.labeler != "judge":
+        raise UserError(
+            f"constitution={config.constitution} is what a judge goes by, and labeler {config.labeler!r} does not read "
+            f"it: leave it out, or use --labeler judge."
+        )
+    if config.labeler != "human":
         for name in FOR_PEOPLE:
             if (value := getattr(config, name)) != getattr(usual, name):
                 raise UserError(
                     f"{name}={value} says how training waits for people, and labeler {config.labeler!r} asks none: "
                     f"leave it out, or ask them with --labeler human."
                 )
-    never = own or (config.labeler == "human" and config.oracle_after is None)
+    never = own or config.labeler == "judge" or (config.labeler == "human" and config.oracle_after is None)
     if never and tuple(config.teachers) != usual.teachers:
         raise UserError(
             f"teachers={' '.join(config.teachers)} say how the oracle answers, and with labeler {config.labeler!r} it "

@@ -189,6 +189,7 @@ class Preference:
             tell, and of a pair.
         strength: how much better what was called better is, in [0, 1], where the labeler says so; not of a ranking,
             which says it by what it puts between.
+        critique: what was said about it in words; nothing is learned from it.
     """
 
     query: Query
@@ -197,6 +198,7 @@ class Preference:
     seconds: float
     choice: str | None = field(default=None, kw_only=True)
     strength: float | None = field(default=None, kw_only=True)
+    critique: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for name, about in (("mu", "the weight on the left segment"), ("strength", "how much better one is")):
