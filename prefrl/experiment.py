@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from prefrl.experience.clips import watcher
+from prefrl.experience.clips import scene_reader
 from prefrl.experience.recorder import Episode, Recorder, mean_true_return
 from prefrl.experience.task import Task
 from prefrl.policies.methods import make_method
@@ -21,7 +21,7 @@ from prefrl.queries.answering import Replies
 from prefrl.queries.questions import Questions, make_questions
 from prefrl.runs import checkpoint as checkpoints
 from prefrl.runs.awaited import Awaited
-from prefrl.runs.phases import Phase, schedule, warn_of_often
+from prefrl.runs.phases import Phase, schedule, warn_of_few, warn_of_often
 from prefrl.runs.runlog import Progress, RunLog
 from prefrl.runs.stopping import StoppedError, Stopping, in_words
 from prefrl.settings.resolved import Resolved
@@ -53,7 +53,15 @@ class Run:
         self.done, self.births, self.episodes = 0, births, list[Episode]()
         ask_rng, fit_rng, watch_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(3))
         venv = self._born()
-        self.env = Recorder(venv, config.env, config.seed, config.keep_steps, self._scenes(venv), config.replay_steps)
+        self.env = Recorder(
+            venv,
+            config.env,
+            config.seed,
+            config.keep_steps,
+            self._scenes(venv),
+            config.same_start,
+            config.replay_steps,
+        )
         self.model, self.policy = make_method(config, self.env, fit_rng, watch_rng)
         self.questions = make_questions(config, self.model, log.folder, ask_rng, progress.quiet)
         self.schedule = schedule(config, self.policy.rollout_steps)
@@ -186,7 +194,7 @@ class Run:
         return Task.of(self.config).make_vec(self.config.n_envs, seed, **drawn)
 
     def _scenes(self, venv: VecEnv) -> Any:
-        return watcher(venv) if self.config.is_drawn else None
+        return scene_reader(venv) if self.config.is_drawn else None
 
     def _stopped(self) -> str:
         kept = [phase.number for phase in self.schedule[: self.done] if phase.is_checkpoint][-1:]
@@ -213,6 +221,7 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
     """
     for_small_networks()
     if not quiet:
+        print("" if resume else f"{config.taken}\n", end="", file=sys.stderr)
         warn_of_often(config)
     steps, state, damaged = checkpoints.newest(config.out) if resume else (0, None, [])
     for path in damaged:
@@ -222,6 +231,8 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
         progress = stack.enter_context(Progress(log.folder.name, config.steps, quiet, steps))
         stopping = stack.enter_context(Stopping(quiet))
         run = Run(config, log, progress, stopping, state["births"] if state else 0)
+        if not quiet:
+            warn_of_few(config, len(run.schedule), run.policy.rollout_steps)
         stack.callback(run.close)
         stack.callback(run.save)
         stack.enter_context(in_words(config))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -57,6 +58,16 @@ class FragileEnv(gym.Env):
         return np.array([self.place, self.place**2], np.float32)
 
 
+def near_one(observations, actions):
+    """A principle of tests/judge.toml."""
+    return np.clip(1 - np.abs(observations[:, 0] - 1), 0, 1)
+
+
+def with_little_effort(observations, actions):
+    """Another."""
+    return np.abs(actions[:, 0]) < 0.5
+
+
 class FragileScreen(FragileEnv):
     """The same as the newest of four frames, with the place as a bright column."""
 
@@ -84,6 +95,7 @@ REPLAYING = (
     "buffer_size=600", "learning_starts=50", "batch_size=8", "gradient_steps=2", "policy_kwargs={net_arch = [8]}",
 )  # fmt: skip
 KINDS = {
+    "judge": replace(SMALL, labeler="judge", constitution=Path(__file__).parent / "judge.toml"),
     "plain": SMALL,
     "irrational": replace(SMALL, teachers=("stochastic", "mistake", "skip", "right80"), strategy="coverage"),
     "overlap": replace(SMALL, overlap=True),
@@ -95,6 +107,7 @@ KINDS = {
     "td3": replace(SMALL, learner="td3", set=(*REPLAYING, "action_noise=0.1"), unsupervised=False),
     "sde": replace(SMALL, set=(*SMALL.set, "use_sde=true")),
     "pixels": replace(SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400),
+    "anchored": replace(SMALL, kl_beta=0.1, kl_target=1.0),
     "true reward": BaselineConfig(
         env=SMALL.env, steps=SMALL.steps, n_envs=2, set=SMALL.set, tensorboard=False
     ),
@@ -256,6 +269,40 @@ def test_compare_goes_on_with_the_runs_that_were_stopped(tmp_path):
     run_comparison(ask, quiet=True)
     assert set(same(whole / "labels40-seed0", left).values()) == {True}
     assert not list((tmp_path / "compare").glob("*.stopped*"))
+
+
+def test_compare_that_is_killed_leaves_nobody_behind_and_goes_on(tmp_path):
+    out = tmp_path / "compare"
+    command = [*PREFRL, "compare", *PENDULUM[1:], "--seeds", "1", "--jobs", "2", "--out", str(out)]
+    killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    arms = [out / "true-reward-seed0", out / "labels20-seed0"]
+    while not all(checkpoint.has_any(arm) for arm in arms):
+        time.sleep(0.01)
+        assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    first = [(arm / "timing.csv").read_text(encoding="utf-8").splitlines()[:3] for arm in arms]
+    again = subprocess.run(command, capture_output=True, text=True)  # at once: those that it had started are to end
+    assert again.returncode == 0, again.stderr
+    then = [(arm / "timing.csv").read_text(encoding="utf-8").splitlines()[:3] for arm in arms]
+    assert first == then, "a run began again from zero, or was made by two at a time"
+    assert not list(out.glob("*.stopped*"))
+
+
+def test_a_run_that_is_at_work_is_not_resumed_beside_itself(tmp_path):
+    folder = tmp_path / "run"
+    running = subprocess.Popen([*PREFRL, *PENDULUM, "--out", str(folder)], stderr=subprocess.DEVNULL)
+    try:
+        while not checkpoint.has_any(folder):
+            time.sleep(0.01)
+            assert running.poll() is None
+        running.send_signal(signal.SIGSTOP)
+        with pytest.raises(UserError) as caught:
+            resume(folder, quiet=True)
+    finally:
+        running.kill()
+        running.wait()
+    assert "another process is at work" in sentence(caught.value)
 
 
 def test_a_run_that_comes_near_its_checkpoints_too_often_is_warned(tmp_path, capsys):

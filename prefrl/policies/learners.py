@@ -104,11 +104,6 @@ def check_spaces(name: str, env_id: str, observation_space: spaces.Space[Any], a
             f"learner {name!r} chooses actions between two bounds, and {env_id} takes {action_space}: take ppo, a2c or "
             f"trpo."
         )
-    if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
-        raise UserError(
-            f"learner {name!r} chooses actions between two bounds, and those of {env_id} have none: take ppo, a2c or "
-            f"trpo, or wrap it in gymnasium.wrappers.RescaleAction."
-        )
 
 
 def check_policy(learner: str, policy: type) -> None:

@@ -15,7 +15,10 @@ from prefrl.experience.recorder import Recorder
 from prefrl.policies.learners import replays
 from prefrl.policies.off_policy import Replayer
 from prefrl.policies.on_policy import Learner
+from prefrl.policies.reference import Reference, find_reference
+from prefrl.policies.terms import Anchor
 from prefrl.rewards.models import LearnedModel, Model, TrueReward, make_model
+from prefrl.settings.config import AT_THE_START
 from prefrl.settings.resolved import Resolved
 
 
@@ -63,12 +66,23 @@ def make_method(
         watch_rng: draws whatever measuring needs, so that measuring changes nothing.
     """
     model = make_model(config, env, fit_rng, watch_rng)
-    return model, make_agent(config, model)
+    return model, make_agent(config, env, model)
 
 
-def make_agent(config: Resolved, model: LearnedModel | TrueReward) -> Agent:
+def make_agent(config: Resolved, env: Recorder, model: LearnedModel | TrueReward) -> Agent:
     """A learner that is paid by the model: one that learns from each step once, or one that replays them."""
     of_both = config.learner, model.paid, config.settings, config.seed, config.device
     if replays(config.learner):
         return Replayer(*of_both, model.paid_again, model.due, config.reward_std, bool(config.unsupervised))
-    return Learner(*of_both, config.entropy_bonus, model.due)
+    return Learner(*of_both, config.entropy_bonus, model.due, make_anchor(config, env, model))
+
+
+def make_anchor(config: Resolved, env: Recorder, model: Model) -> Anchor | None:
+    """What holds a run's policy near a reference; None where nothing does."""
+    if config.reference is None:
+        return None
+    reference = None
+    if config.reference != AT_THE_START:
+        spaces = env.observation_space, env.action_space
+        reference = Reference.load(find_reference(config.reference), *spaces, config.device)
+    return Anchor(config.kl_beta or 0.0, config.kl_target, lambda: model.unit, reference)

@@ -89,7 +89,7 @@ class Replayer:
         each = 4 * (2 * encoded_size(env.observation_space) + encoded_size(env.action_space) + 3)
         fewer = "replay fewer (--set buffer_size=STEPS)"
         check_room(steps * each, f"{steps:,} steps of replayed experience", fewer)
-        self.model: Any = made(name, "MlpPolicy", self.env, settings, seed=seed, device=device, **kwargs)
+        self.model = made(name, "MlpPolicy", self.env, settings, seed=seed, device=device, **kwargs)
         self.model.set_logger(Logger(folder=None, output_formats=[]))
         self.rollout_steps: int = self.model.train_freq.frequency
         self._updates = self.model.gradient_steps
@@ -241,14 +241,14 @@ class Replayer:
             about, tensors = self._content()
             try:
                 again = rebuilt(json.loads(json.dumps(about)), tensors, space, self.env.action_space)
-                acts = [policy.predict(shown, deterministic=True)[0] for policy in (self.model.policy, again)]
+                live, read = (policy.predict(shown, deterministic=True)[0] for policy in (self.model.policy, again))
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 said = " ".join(f"{type(error).__name__}: {error}".split())
                 raise UserError(
                     f"the policy of learner {self.name!r} cannot be made again from what is saved of it ({said:.200}): "
                     f"change its policy_kwargs, or take another learner."
                 ) from error
-        if not np.allclose(*acts, rtol=1e-3, atol=1e-4):
+        if not np.allclose(live, read, rtol=1e-3, atol=1e-4):
             raise UserError(
                 f"the policy of learner {self.name!r} acts otherwise when it is made again from what is saved of it: "
                 f"change its policy_kwargs, or take another learner."

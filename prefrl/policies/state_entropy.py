@@ -51,8 +51,7 @@ class StateEntropy:
     def _reward(self, observations: NDArray[Any]) -> NDArray[np.float32]:
         states = torch.from_numpy(encode(self.space, observations) / self._units)
         place = min(NEIGHBOUR, len(self._seen))
-        parts = [
-            torch.cdist(part, self._seen).topk(place, largest=False).values[:, -1] for part in states.split(AT_ONCE)
-        ]
-        reward: NDArray[np.float32] = torch.cat(parts).log1p().numpy()
+        distances = (torch.cdist(part, self._seen) for part in torch.split(states, AT_ONCE))
+        furthest = [nearest.topk(place, largest=False).values[:, -1] for nearest in distances]
+        reward: NDArray[np.float32] = torch.cat(furthest).log1p().numpy()
         return reward

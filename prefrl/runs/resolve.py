@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, overload
@@ -12,12 +13,16 @@ from typing import Any, overload
 import gymnasium as gym
 import torch
 
+from prefrl.experience.backends import DRAWS, find_backends
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
 from prefrl.policies.learners import check_settings, check_spaces, replays
+from prefrl.policies.policy import Policy
+from prefrl.policies.reference import find_reference
+from prefrl.policies.terms import FIRST_BETA
 from prefrl.queries.exchange import inherit
-from prefrl.queries.labelers import LABELERS, find_factory
+from prefrl.queries.labelers import LABELERS, find_factory, is_shown_to_a_model
 from prefrl.queries.oracle import parse_teacher
 from prefrl.queries.store import Store, check_free, check_url
 from prefrl.queries.strategies import find_strategy
@@ -25,11 +30,11 @@ from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.checkpoint import has_any
 from prefrl.runs.runlog import is_finished
 from prefrl.settings import presets
-from prefrl.settings.config import BaselineConfig, TrainConfig, folder_name, slug
+from prefrl.settings.config import AT_THE_START, BaselineConfig, TrainConfig, folder_name, slug
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.settings.values import as_toml, name_value
 from prefrl.words.errors import UserError, install
-from prefrl.words.lookup import lookup
+from prefrl.words.lookup import did_you_mean, lookup
 from prefrl.words.schedules import SCHEDULES, in_sessions, label_counts
 from prefrl.words.spaces import channels_first, encoded_size, is_image, same_inputs
 
@@ -58,6 +63,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     _check_numbers(config)
     replayed = replays(config.learner)
     _check_replaying(config, replayed)
+    find_backends(config.backend)
     env = look_at(config)
     check_spaces(config.learner, config.env, *env.spaces)
     preset = env.preset
@@ -66,7 +72,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         **preset.learners.get(config.learner, {}),
         **({"buffer_size": min(config.steps, presets.MOST_REPLAYED)} if replayed else {}),
         **replay.settings,
-        **presets.TASKS.get(find_spec(config.env).name, {}).get(config.learner, {}),
+        **env.tuned.get(config.learner, {}),
         **name_value(config.set, "learner setting"),
     }
     check_settings(config.learner, settings)
@@ -78,7 +84,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         raise UserError(f"logging to Weights & Biases needs its package: {install('wandb')}.")
     fastest = "cuda" if env.is_image and torch.cuda.is_available() else "cpu"
     open_fields = {field.name for field in fields(config) if getattr(config, field.name) is None}
-    by_family = {name: value for name, value in (vars(preset) | replay.fields).items() if name in open_fields}
+    by_family = {name: value for name, value in {**vars(preset), **replay.fields}.items() if name in open_fields}
     n_envs = config.n_envs or _divisor(config.steps, replay.fields.get("n_envs", preset.n_envs))
     segment_steps = getattr(config, "segment_steps", None) or min(
         replay.fields.get("segment_steps", env.segment_steps), env.horizon or math.inf
@@ -89,6 +95,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         "env_kwargs": env.kwargs,
         "set": tuple(f"{name}={as_toml(value)}" for name, value in settings.items()),
         "settings": settings,
+        "taken": env.told(config.learner, settings, segment_steps if isinstance(config, TrainConfig) else None),
         "explore_steps": _explore_steps(config, n_envs, segment_steps),
         "clip_reward": env.clip_reward if config.clip_reward is None else config.clip_reward,
         "device": fastest if config.device == "auto" else config.device,
@@ -96,10 +103,12 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     }
     if session_steps := config.session_steps or by_family.get("session_steps"):
         known["phases"] = max(1, round((config.steps - known["explore_steps"]) / session_steps))
+    known |= _reference(config, env)
     known["ten_episodes"] = _ten_episodes(env, n_envs)
     known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
     if isinstance(config, TrainConfig):
         known["segment_steps"] = segment_steps
+        known["pairs"] = config.pairs or ("same-start" if env.same_start else None)
         known["reward_from"] = _reward_from(config, env)
         _check_names(config, resume)
         _check_idle(config)
@@ -112,7 +121,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         if not resume:
             with Store(":memory:") as empty:
                 inherit(empty, config.labels_from, config.env, segment_steps)
-        if config.labeler == "human":
+        if config.labeler == "human" or is_shown_to_a_model(config.labeler, config.constitution):
             known |= _for_people(config, env, keep_steps)
     # Both arms take the reward's scale from as many steps as a run with labels remembers. Of stacked frames, the oldest
     # that it remembers are parts of later observations alone.
@@ -134,22 +143,52 @@ class EnvironmentFacts:
     """What the configuration needs to know of the environment.
 
     Attributes:
-        preset: of its family.
+        name: of the environment.
+        family: whose settings it begins from.
+        why: it is that family, a clause.
+        tuned: settings by learner over those of the family.
         kwargs: arguments it is made with.
         horizon: steps after which an episode is cut off; None if it is not.
         segment_steps: the segment length that suits it.
         is_image: whether it shows pixels.
         clip_reward: whether its true reward is clipped for a learner.
+        same_start: whether its segments are compared where they begin an episode alike.
         spaces: of its observations and actions.
     """
 
-    preset: presets.Preset
+    name: str
+    family: str
+    why: str
+    tuned: Mapping[str, Mapping[str, Any]]
     kwargs: tuple[str, ...]
     horizon: int | None
     segment_steps: int
     is_image: bool
     clip_reward: bool
+    same_start: bool
     spaces: tuple[gym.Space[Any], gym.Space[Any]]
+
+    @property
+    def preset(self) -> presets.Preset:
+        """Of its family."""
+        return presets.FAMILIES[self.family]
+
+    def told(self, learner: str, settings: Mapping[str, Any], segment_steps: int | None) -> str:
+        """What a run on it begins from, and why, for whoever begins one.
+
+        Args:
+            learner: of the run.
+            settings: of the learner.
+            segment_steps: of the run; None where nothing is asked.
+        """
+        chosen = [f"discount {settings['gamma']:g}"] if "gamma" in settings else []
+        chosen += [f"segments of {segment_steps} steps"] if segment_steps else []
+        limit = f"a horizon of {self.horizon:,} steps" if self.horizon else "no time limit"
+        begins = f"from preset {self.family}" if learner in self.preset.learners else f"from {learner}'s own settings"
+        return (
+            f"{self.name} begins {begins}, because {self.why}; with {limit}{''.join(f', {each}' for each in chosen)}. "
+            f"--preset NAME takes another, --set name=value changes one setting."
+        )
 
 
 def look_at(config: BaselineConfig) -> EnvironmentFacts:
@@ -163,18 +202,43 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
     if kwargs is None:
         is_gymnasium_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
         kwargs = presets.ENV_KWARGS.get(spec.name, ()) if is_gymnasium_mujoco else ()
+    if config.preset is not None and config.preset not in presets.FAMILIES:
+        raise UserError(
+            f"unknown preset {config.preset!r}: it is one of {', '.join(presets.FAMILIES)}."
+            f"{did_you_mean(config.preset, presets.FAMILIES)}"
+        )
     env = Task.of(replace(config, env_kwargs=kwargs)).make()
     encoded_size(env.observation_space)
-    image = is_image(env.observation_space)
-    preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image)]
-    told = env.metadata.get("segment_steps")
-    usual = presets.SEGMENT_STEPS.get(spec.name, preset.segment_steps)
-    horizon = (env.spec or spec).max_episode_steps  # as it was made: an argument may have changed it
-    segment_steps = told or min(usual, horizon or usual)
-    clip_reward = bool(env.metadata.get("clip_reward", False))
+    rate = env.metadata.get("render_fps")
+    facts = presets.Facts(
+        spec.id,
+        str(spec.entry_point),
+        is_image(env.observation_space),
+        isinstance(env.action_space, gym.spaces.Box),
+        (env.spec or spec).max_episode_steps,  # as it was made: an argument may have changed it
+        float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None,
+    )
+    family, why = (config.preset, "it was asked for") if config.preset else presets.family(facts)
+    if family in presets.BY_HORIZON:
+        known = {"gamma": presets.discount(facts.horizon)}
+        tuned: Mapping[str, Mapping[str, Any]] = dict.fromkeys(presets.FAMILIES[family].learners, known)
+    else:
+        tuned = {} if config.preset else presets.TASKS.get(presets.task(facts.env_id, facts.entry_point), {})
+    found = EnvironmentFacts(
+        name=config.env,
+        family=family,
+        why=why,
+        tuned=tuned,
+        kwargs=kwargs,
+        horizon=facts.horizon,
+        segment_steps=int(env.metadata.get("segment_steps") or presets.segment_steps(facts, family)),
+        is_image=facts.is_image,
+        clip_reward=bool(env.metadata.get("clip_reward", False)),
+        same_start=bool(env.metadata.get("same_start", False)),
+        spaces=(env.observation_space, env.action_space),
+    )
     env.close()
-    spaces = (env.observation_space, env.action_space)
-    return EnvironmentFacts(preset, kwargs, horizon, int(segment_steps), image, clip_reward, spaces)
+    return found
 
 
 def _check_replaying(config: BaselineConfig, replayed: bool) -> None:
@@ -183,6 +247,11 @@ def _check_replaying(config: BaselineConfig, replayed: bool) -> None:
         raise UserError(
             f"unsupervised first steps are learned from again and again, and learner {config.learner!r} learns from "
             f"each step once: leave it out, or take sac."
+        )
+    if replayed and (config.kl_beta or config.kl_target or config.reference):
+        raise UserError(
+            f"a reference holds policies that learn from each step once, and learner {config.learner!r} replays: leave "
+            f"kl_beta, kl_target and reference out, or take ppo."
         )
     if replayed and isinstance(config, TrainConfig) and config.entropy_bonus:
         raise UserError(
@@ -200,11 +269,11 @@ def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> 
     shown = how_shown(Task.of(replace(config, env_kwargs=env.kwargs)))
     if shown == "frames":  # they are there, whatever steps the environment
         return {}
-    if config.backend == "envpool":
+    if config.backend not in ("auto", DRAWS):
         raise UserError(
-            "backend envpool keeps nothing that a clip can be drawn from: use auto or gymnasium for people."
+            f"backend {config.backend} keeps nothing that a clip can be drawn from: use auto or {DRAWS} for people."
         )
-    return {"backend": "gymnasium", "is_drawn": True} | (
+    return {"backend": DRAWS, "is_drawn": True} | (
         {} if shown == "joints" else {"keep_steps": min(keep_steps, MOST_PICTURES)}
     )
 
@@ -256,14 +325,19 @@ def _check_idle(config: TrainConfig) -> None:
     `second_opinions` is none: the store keeps a question open for another person, whoever answered it first.
     """
     usual, own = TrainConfig(), config.labeler not in LABELERS
-    if own or config.labeler == "oracle":
+    if config.constitution is not None and config.labeler != "judge":
+        raise UserError(
+            f"constitution={config.constitution} is what a judge goes by, and labeler {config.labeler!r} does not read "
+            f"it: leave it out, or use --labeler judge."
+        )
+    if config.labeler != "human":
         for name in FOR_PEOPLE:
             if (value := getattr(config, name)) != getattr(usual, name):
                 raise UserError(
                     f"{name}={value} says how training waits for people, and labeler {config.labeler!r} asks none: "
                     f"leave it out, or ask them with --labeler human."
                 )
-    never = own or (config.labeler == "human" and config.oracle_after is None)
+    never = own or config.labeler == "judge" or (config.labeler == "human" and config.oracle_after is None)
     if never and tuple(config.teachers) != usual.teachers:
         raise UserError(
             f"teachers={' '.join(config.teachers)} say how the oracle answers, and with labeler {config.labeler!r} it "
@@ -297,6 +371,25 @@ def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
     return folder
 
 
+def _reference(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
+    """What the policy is held near, and by how much; both None where by nothing.
+
+    Raises:
+        UserError: a reference that is no policy for this environment.
+    """
+    if not (config.kl_beta or config.kl_target or config.reference):
+        return {"kl_beta": None}
+    beta = config.kl_beta
+    if config.kl_target and beta == 0:
+        raise UserError("kl_target adapts kl_beta by factors, and 0 stays 0: give a kl_beta above 0, or leave it out.")
+    reference = config.reference or AT_THE_START
+    if reference != AT_THE_START:
+        reference = reference.replace("{env}", slug(config.env)).replace("{seed}", str(config.seed))
+        Policy(find_reference(reference), *env.spaces)
+    usual = FIRST_BETA if config.kl_target else 0.0
+    return {"kl_beta": usual if beta is None else beta, "reference": reference}
+
+
 def _check_labels(
     config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int
 ) -> None:
@@ -321,7 +414,7 @@ def _check_labels(
 
 
 def _check_numbers(config: BaselineConfig) -> None:
-    positive = ["steps", "n_envs", "phases", "reward_window", "reward_std", "session_steps"]
+    positive = ["steps", "n_envs", "phases", "reward_window", "reward_std", "session_steps", "kl_target"]
     if isinstance(config, TrainConfig):
         positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
         positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at", "session_labels"]
@@ -346,6 +439,8 @@ def _check_numbers(config: BaselineConfig) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise UserError(f"{name}={value} must be more than zero.")
+    if config.kl_beta is not None and not 0 <= config.kl_beta < math.inf:
+        raise UserError(f"kl_beta={config.kl_beta} is what a nat costs: it must be 0 (nothing) or more.")
     if config.checkpoint_every is not None and config.checkpoint_every < 0:
         raise UserError(
             f"checkpoint_every={config.checkpoint_every} is a number of steps: it must be 0 (none) or more."

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 MOST_BYTES = 1 << 20  # of a run's config.toml
 MOST_STEPS = 10**12  # of a run
+AT_THE_START = "start"  # the reference that is the policy as its training begins
 TRUE_REWARD = "true reward"  # the arm that every other is compared with
 
 
@@ -32,6 +33,9 @@ class BaselineConfig:
     learner: str = "ppo"
     """ppo, a2c, trpo; of those that replay what they have seen sac, td3, tqc, or pebble (SAC as PEBBLE has it); or an
     import path "package.module:Class" to a class of stable-baselines3's."""
+    preset: str | None = None
+    """Whose settings to begin from: mujoco, classic, pixels, continuous or discrete. Default: by what the environment
+    is; a run says as it begins which it took, and why."""
     set: tuple[str, ...] = ()
     """Learner settings that replace the family's, as name=value: learning_rate=1e-4 n_steps=64."""
     env_kwargs: tuple[str, ...] | None = None
@@ -40,8 +44,9 @@ class BaselineConfig:
     """Let every episode last to its time limit, even one that ends early (see `prefrl.FixedHorizon`)."""
     n_envs: int | None = None
     """Environments stepped in parallel. Default: by family."""
-    backend: Literal["auto", "envpool", "gymnasium"] = "auto"
-    """What steps the environments: auto takes the fastest there is for the id."""
+    backend: str = "auto"
+    """What steps the environments: envpool, vector (a class that the environment registers), gymnasium (its single
+    class, in turn), or an import path "package.module:backend"; auto takes the fastest that serves the id."""
     explore_steps: int | None = None
     """Steps taken by the untrained policy before learning begins (part of `steps`). Default: 2 % of `steps`."""
     unsupervised: bool | None = None
@@ -73,6 +78,15 @@ class BaselineConfig:
     """Write TensorBoard events beside metrics.csv."""
     wandb: str | None = None
     """Weights & Biases project to log to as well (needs the wandb extra)."""
+    kl_beta: float | None = None
+    """Pay r - beta (log pi - log pi_ref) in place of r: what a nat of divergence from the reference costs, in log-odds
+    of the answers, or in units of the true reward. Default: 0 (nothing), or with kl_target 0.2 to begin with."""
+    kl_target: float | None = None
+    """Adapt kl_beta, phase by phase, to so many nats of divergence from the reference in an episode."""
+    reference: str | None = None
+    """What kl_beta holds the policy near: start (the policy as its training begins), a run's folder, or a
+    policy.safetensors; {env} and {seed} stand for this run's. With kl_beta 0 the divergence is measured, and costs
+    nothing. Default: start."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,11 @@ class PreferenceConfig(BaselineConfig):
     """What every run that learns its reward shares."""
 
     labeler: str = "oracle"
-    """Who answers: oracle, human (people, at `prefrl label`), or an import path "package.module:factory"."""
+    """Who answers: oracle, human (people, at `prefrl label`), judge (by a constitution), or an import path
+    "package.module:factory"."""
+    constitution: Path | None = None
+    """The judge's principles, a TOML file: predicates on observations and actions, or questions that are put to a
+    language or vision model. See `prefrl.queries.constitution`."""
     patience: float = 0.0
     """Seconds that a phase waits for people to answer all that is open; 0 trains on, inf waits for every answer."""
     keep_up: float = 0.5
@@ -97,11 +115,14 @@ class PreferenceConfig(BaselineConfig):
     labels_from: tuple[str, ...] = ()
     """Answers to start from, besides `labels`: run folders, stores, or folders that `prefrl labels export` wrote."""
     teachers: tuple[str, ...] = ("oracle",)
-    """Annotators that share the oracle's questions: oracle, stochastic, mistake, skip, equal, myopic, right90,
+    """Annotators that share the oracle's questions: oracle, stochastic, soft, mistake, skip, equal, myopic, right90,
     or settings such as beta=1,gamma=0.9 or accuracy=0.8."""
     strategy: str = "disagreement"
     """Which pairs are asked: disagreement, uniform, entropy, member_entropy, information_gain, coverage,
     coverage_disagreement, or an import path."""
+    pairs: Literal["any", "same-start"] | None = None
+    """Which segments are compared: any two, or same-start, two that begin an episode and show the same there. Default:
+    any, or same-start where the environment's metadata["same_start"] says so."""
     candidates: int = 10
     """Pairs sampled for each one asked (paper: 10)."""
     schedule: str = "annealed"

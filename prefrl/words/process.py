@@ -8,7 +8,10 @@ it, a process without. torch and numpy both follow it.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -36,6 +39,22 @@ def for_small_networks() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     np.empty(LARGEST_KEPT, np.uint8)
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that started it is no more.
+
+    One that is killed cannot stop those that it started: they would wait for work for ever, or go on with a run that
+    somebody has begun again.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "nobody started this process to work for it"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def flushes_subnormals() -> bool:

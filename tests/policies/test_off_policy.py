@@ -12,13 +12,13 @@ import torch
 from gymnasium import spaces
 from helpers import AnyEnv, TargetEnv, sentence
 from numpy.typing import NDArray
+from prefrl.experience.vector import make_vec_env
 from stable_baselines3 import SAC
 from stable_baselines3.common.noise import NormalActionNoise
 
 import prefrl
 from prefrl.cli import main
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.experiment import opened
 from prefrl.policies.learners import REPLAYERS, learner_class, replays
 from prefrl.policies.methods import Agent
@@ -249,7 +249,9 @@ def test_a_saved_policy_acts_as_the_live_one_did(tmp_path: Path, name: str) -> N
     np.testing.assert_array_equal(policy.act(observations, deterministic=True), expected)
     np.testing.assert_allclose(policy.act(observations[0], deterministic=True), expected[0], rtol=1e-5)
     drawn = np.concatenate([policy.act(observations[:1]) for _ in range(50)])
-    assert (drawn.std() > 0.01) == (name != "td3")  # whose policy is certain; what it explores by is no part of it
+    assert (drawn.std(0).max() > 1e-6) == (
+        name != "td3"
+    )  # whose policy is certain; what it explores by is no part of it
     assert isinstance(env.action_space, spaces.Box)
     assert (drawn >= env.action_space.low).all()
     assert (drawn <= env.action_space.high).all()
@@ -265,15 +267,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prefrl.train(replace(SMALL, env="Pendulum-v1", steps=2_400, checkpoint_every=800, out=out), quiet=True)
 
 
-@pytest.mark.parametrize(
-    "command", [["evaluate", "--episodes", "1"], ["report", "--out", "x.html"], ["plot", "--out", "x.png"]]
-)
-def test_every_command_reads_such_a_run(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    what, *how = command
-    assert main([what, str(finished), *how]) in (0, None)
+def test_commands_read_such_a_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["evaluate", str(finished), "--steps", "400", "--pairs", "20"])
+    assert "accuracy" in capsys.readouterr().out
     run = prefrl.load_run(finished)
     env = run.make_env()
     observation, _ = env.reset(seed=0)
@@ -341,7 +337,6 @@ BOX = spaces.Box(-1, 1, (3,), np.float32)
     ("change", "expected"),
     [
         ({"env": "CartPole-v1"}, "Discrete(2)"),
-        ({"env": "prefrl-tests/Unbounded-v0"}, "have none"),
         ({"env": "prefrl-tests/Pictures-v0"}, "pictures"),
         ({"set": ("buffer_size=100000000000",)}, "buffer_size"),
         ({"set": ("use_sde=true",)}, "leave it out"),
@@ -354,6 +349,7 @@ BOX = spaces.Box(-1, 1, (3,), np.float32)
         ({"learner": "stable_baselines3:DQN"}, "DQNPolicy"),
         ({"learner": "sacc"}, "'sac'?"),
         ({"entropy_bonus": 0.01}, "ent_coef"),
+        ({"kl_beta": 0.1}, "replays"),
         ({"learner": "ppo", "unsupervised": True, "set": ()}, "once"),
         ({"session_steps": -1}, "session_steps"),
     ],
@@ -370,4 +366,3 @@ def _any(observation: spaces.Space[Any], action: spaces.Space[Any]) -> Any:
 
 
 gym.register("prefrl-tests/Pictures-v0", _any(spaces.Box(0, 255, (44, 44, 3), np.uint8), BOX), max_episode_steps=9)
-gym.register("prefrl-tests/Unbounded-v0", _any(BOX, spaces.Box(-np.inf, np.inf, (1,))), max_episode_steps=9)
