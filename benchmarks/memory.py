@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.queries.labelers import make_labeler
 from prefrl.rewards.fit import Fit
 from prefrl.rewards.reward_model import RewardEnsemble

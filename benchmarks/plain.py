@@ -20,7 +20,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env as own_make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from prefrl.experience.vector import make_vec_env
+from prefrl.experience.backends import make_vec_env
 from prefrl.runs.fingerprint import made_by, modules_from, settings_hash, short_hash
 from prefrl.runs.resolve import resolve
 from prefrl.settings.config import BaselineConfig

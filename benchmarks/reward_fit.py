@@ -19,8 +19,8 @@ import tyro
 
 from benchmarks.committed import HERE
 from benchmarks.question import README, markdown, write_between
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Pairs, Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.queries.labelers import make_labeler
 from prefrl.rewards.fit import L2_RANGE, Fit
 from prefrl.rewards.reward_model import RewardEnsemble

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.queries.labelers import make_labeler
 from prefrl.queries.strategies import disagreement, select
 from prefrl.rewards.fit import Fit

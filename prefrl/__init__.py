@@ -18,9 +18,9 @@ from prefrl.words.moved import Moved
 
 if TYPE_CHECKING:
     from prefrl.baseline import run_baseline
+    from prefrl.experience.backends import make_vec_env
     from prefrl.experience.fixed_horizon import FixedHorizon
     from prefrl.experience.recorder import Recorder
-    from prefrl.experience.vector import make_vec_env
     from prefrl.policies.policy import Policy
     from prefrl.rewards.paid import LearnedReward, LearnedRewardEnv
     from prefrl.rewards.reward_model import RewardEnsemble
@@ -55,7 +55,7 @@ _HOME = {
     "train": "run",
     "SavedRun": "runs.saved",
     "load_run": "runs.saved",
-    "make_vec_env": "experience.vector",
+    "make_vec_env": "experience.backends",
 }
 
 sys.meta_path.append(Moved())

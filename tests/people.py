@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from prefrl.experience.clips import watcher
+from prefrl.experience.clips import scene_reader
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.task import Task
 from prefrl.queries.store import Store
@@ -19,7 +19,7 @@ def make_queries(task: Task | str, count: int, segment_steps: int, seed: int = 0
     """Pairs of segments of random actions in a task, or in the one of this id, with what they can be drawn from."""
     task = replace(task if isinstance(task, Task) else Task(task), backend="gymnasium")
     venv = task.make_vec(2, seed, render_mode="rgb_array")
-    recorder = Recorder(venv, task.env_id, seed, 10_000, watcher(venv))
+    recorder = Recorder(venv, task.env_id, seed, 10_000, scene_reader(venv))
     recorder.reset()
     rng = np.random.default_rng(seed)
     venv.action_space.seed(seed)

@@ -19,10 +19,10 @@ from scipy.stats import chisquare
 
 import prefrl
 from prefrl.cli import main
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.environments import make_env
 from prefrl.experience.fixed_horizon import FixedHorizon
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.rewards.fit import Fit
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.runlog import is_finished

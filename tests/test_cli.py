@@ -19,6 +19,7 @@ FAST = ["--set", "n_steps=50", "batch_size=100", "n_epochs=1", "--phases", "4"]
 WRONG = {
     "unknown environment": (["train", "--env", "HalfChetah-v5"], "Did you mean 'HalfCheetah-v5'?"),
     "unknown package": (["train", "--env", "no_such_package:Id-v0"], "cannot be imported"),
+    "unknown backend": (["train", "--backend", "envpol"], "Did you mean 'envpool'?"),
     "unknown learner": (["train", "--learner", "poo"], "Did you mean 'ppo'?"),
     "learner that is none": (["train", "--learner", "math:sqrt"], "OnPolicyAlgorithm"),
     "unknown strategy": (["train", "--strategy", "disagrement"], "Did you mean 'disagreement'?"),
@@ -97,7 +98,7 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(arguments, says, cap
         ("labels = 'many'", "it takes int"),
         ("labels = true", "it takes int"),
         ("labels = ", "is not TOML"),
-        ("backend = 'gpu'", "backend = 'gpu'"),
+        ("objective = 'gpu'", "objective = 'gpu'"),
     ],
 )
 def test_a_bad_toml_file_is_one_sentence(toml, says, capsys, tmp_path):

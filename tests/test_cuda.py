@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import prefrl
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.policies.policy import Policy
 from prefrl.queries.strategies import STRATEGIES, find_strategy, select
 from prefrl.rewards import networks

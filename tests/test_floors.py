@@ -15,7 +15,19 @@ import pytest
 from prefrl.words.moved import MOVED
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ("words", "settings", "experience", "rewards", "queries", "policies", "runs", "run", "studies", "doors")
+FLOORS = (
+    "words",
+    "settings",
+    "experience",
+    "rewards",
+    "queries",
+    "policies",
+    "exact",
+    "runs",
+    "run",
+    "studies",
+    "doors",
+)
 """Rooms, the ground first: `run` is the algorithm on the page, and `doors` are what people and programs come in by."""
 AT_THE_TOP = {
     "run": "run",
@@ -28,7 +40,7 @@ AT_THE_TOP = {
 }
 WORDS_NEED = {"numpy", "torch", "scipy", "jaxtyping", "gymnasium", "safetensors"}  # besides the standard library
 OPTIONAL = {
-    "envpool", "filelock", "ray", "wandb", "av", "fastapi", "pydantic", "starlette", "uvicorn", "minari", "pyarrow",
+    "envpool", "ray", "wandb", "av", "fastapi", "pydantic", "starlette", "uvicorn", "minari", "pyarrow",
 }  # fmt: skip
 BEHIND = {"label_page.app", "label_page.connections"}  # imported in a try of label_page.serve alone
 OWN_PROCESS = {"check.drawing"}  # hands a specification to a child process that it starts itself, and to nobody else

@@ -33,16 +33,15 @@ TREE = re.compile(r"<!-- tree -->\n(.*?)\n<!-- tree -->", re.DOTALL)
 def tree() -> str:
     """The folders, each file beside the first sentence that its own text says of it."""
     lines = ["prefrl/"]
-    for path in [*sorted((ROOT / "prefrl").glob("*.py")), *sorted((ROOT / "prefrl").glob("*/*.py"))]:
+    below = (*sorted((ROOT / "prefrl").glob("*/*.py")), *sorted((ROOT / "prefrl").glob("*/*/*.py")))
+    rooms = sorted(below, key=lambda path: (path.parent, path.name))
+    for path in [*sorted((ROOT / "prefrl").glob("*.py")), *rooms]:
         if path == ROOT / "prefrl/__init__.py":
             continue
         said = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
         said = re.sub(r" \(Christiano[^)]*\)", "", " ".join(said.split())).split(". ")[0].rstrip(".")
-        name = (
-            f"  {path.parent.name}/"
-            if path.name == "__init__.py"
-            else f"{'  ' * (path.parent.name != 'prefrl')}  {path.name}"
-        )
+        deep = "  " * len(path.relative_to(ROOT / "prefrl").parts)
+        name = f"{deep[2:]}{path.parent.name}/" if path.name == "__init__.py" else f"{deep}{path.name}"
         lines.append(f"{name:<26}{said}")
     beside = {
         "envs/": "the paper's environments, robots and Atari games, as a Gymnasium plugin (imported as prefrl_envs)",

@@ -90,6 +90,7 @@ KINDS = {
     "trpo": replace(SMALL, learner="trpo", set=("n_steps=32",), entropy_bonus=0.01),
     "sde": replace(SMALL, set=(*SMALL.set, "use_sde=true")),
     "pixels": replace(SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400),
+    "anchored": replace(SMALL, kl_beta=0.1, kl_target=1.0),
     "true reward": BaselineConfig(
         env=SMALL.env, steps=SMALL.steps, n_envs=2, set=SMALL.set, tensorboard=False
     ),
@@ -248,6 +249,40 @@ def test_compare_goes_on_with_the_runs_that_were_stopped(tmp_path):
     run_comparison(ask, quiet=True)
     assert set(same(whole / "labels40-seed0", left).values()) == {True}
     assert not list((tmp_path / "compare").glob("*.stopped*"))
+
+
+def test_compare_that_is_killed_leaves_nobody_behind_and_goes_on(tmp_path):
+    out = tmp_path / "compare"
+    command = [*PREFRL, "compare", *PENDULUM[1:], "--seeds", "1", "--jobs", "2", "--out", str(out)]
+    killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    arms = [out / "true-reward-seed0", out / "labels20-seed0"]
+    while not all(checkpoint.has_any(arm) for arm in arms):
+        time.sleep(0.01)
+        assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    first = [(arm / "timing.csv").read_text(encoding="utf-8").splitlines()[:3] for arm in arms]
+    again = subprocess.run(command, capture_output=True, text=True)  # at once: those that it had started are to end
+    assert again.returncode == 0, again.stderr
+    then = [(arm / "timing.csv").read_text(encoding="utf-8").splitlines()[:3] for arm in arms]
+    assert first == then, "a run began again from zero, or was made by two at a time"
+    assert not list(out.glob("*.stopped*"))
+
+
+def test_a_run_that_is_at_work_is_not_resumed_beside_itself(tmp_path):
+    folder = tmp_path / "run"
+    running = subprocess.Popen([*PREFRL, *PENDULUM, "--out", str(folder)], stderr=subprocess.DEVNULL)
+    try:
+        while not checkpoint.has_any(folder):
+            time.sleep(0.01)
+            assert running.poll() is None
+        running.send_signal(signal.SIGSTOP)
+        with pytest.raises(UserError) as caught:
+            resume(folder, quiet=True)
+    finally:
+        running.kill()
+        running.wait()
+    assert "another process is at work" in sentence(caught.value)
 
 
 def test_a_run_that_comes_near_its_checkpoints_too_often_is_warned(tmp_path, capsys):

@@ -14,8 +14,8 @@ import pytest
 from helpers import sentence
 
 import prefrl
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.queries.store import Store
 from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import read_table

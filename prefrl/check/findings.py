@@ -240,7 +240,6 @@ def oracle_findings(task: Task, seed: int, steps: int, segment_steps: int) -> li
     """What steps it in a run, and how many pairs of untrained behaviour an oracle would call equal."""
     from prefrl.experience.environments import find_spec
     from prefrl.experience.recorder import Recorder
-    from prefrl.experience.vector import EnvPoolVecEnv, GymnasiumVecEnv
     from prefrl.queries.oracle import make_oracle
 
     rows = max(steps // ENVS, 3 * segment_steps)
@@ -269,8 +268,7 @@ def oracle_findings(task: Task, seed: int, steps: int, segment_steps: int) -> li
     spec = find_spec(task.env_id)
     entry = str(spec.entry_point)
     pooled = entry.startswith("gymnasium.envs.mujoco") or (spec.vector_entry_point is not None and "mujoco" in entry)
-    if isinstance(made, EnvPoolVecEnv | GymnasiumVecEnv):
-        by = "EnvPool, in C++" if isinstance(made, EnvPoolVecEnv) else "a vector environment of its own"
+    if by := getattr(made, "stepped_by", None):
         found = [Finding("run", "ok", f"{ENVS} environments are stepped by {by}.")]
     elif pooled and importlib.util.find_spec("envpool") is None:
         says = f"{ENVS} environments are stepped in turn, because EnvPool is not installed."

@@ -79,7 +79,7 @@ def has_joints(env: gym.Env[Any, Any]) -> bool:
     return hasattr(env.unwrapped, "set_state") and hasattr(getattr(env.unwrapped, "data", None), "qpos")
 
 
-def watcher(venv: VecEnv) -> Callable[[], NDArray[Any]] | None:
+def scene_reader(venv: VecEnv) -> Callable[[], NDArray[Any]] | None:
     """What reads, from each environment, what its current step can be drawn from, (E, ...); None where images do.
 
     Args:

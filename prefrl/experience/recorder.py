@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from prefrl.experience.backends import CUT_SHORT, GAME
 from prefrl.experience.guard import CHECK, LARGEST, SOUND, are_sound, said, short
 from prefrl.experience.memory import check_room
 from prefrl.experience.ring import ArrayRing, FrameRing, is_shifted
-from prefrl.experience.vector import CUT_SHORT, GAME
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Occasion, Query, Segment
 
@@ -28,7 +28,7 @@ SAMPLE = 4096  # steps that means and deviations over recent experience are take
 
 
 class Episode(NamedTuple):
-    """A finished episode, or a finished game where an episode runs on over several (`prefrl.experience.vector.GAME`).
+    """A finished episode, or a finished game where an episode runs on over several (`prefrl.experience.backends.GAME`).
 
     Attributes:
         step: environment steps taken, over all environments, when it ended.
@@ -58,8 +58,8 @@ class Recorder(VecEnvWrapper):
         steps: environment steps taken since the start, over all environments.
         episodes: episodes finished since `pop_episodes` was last called.
         ends_early_since: steps after which an episode first ended by itself, not by a time limit; None if none has.
-        watch: reads what each environment's current step can be drawn from, (E, ...), kept for people to be shown;
-            None keeps nothing.
+        read_scenes: reads what each environment's current step can be drawn from, (E, ...), kept for people to be
+            shown; None keeps nothing.
 
     Raises:
         UserError: observations that are no arrays, or more steps to keep than there is memory for.
@@ -71,10 +71,10 @@ class Recorder(VecEnvWrapper):
         env_id: str,
         seed: int,
         keep_steps: int,
-        watch: Callable[[], NDArray[Any]] | None = None,
+        read_scenes: Callable[[], NDArray[Any]] | None = None,
     ) -> None:
         super().__init__(venv)
-        self.watch = watch
+        self.read_scenes = read_scenes
         self._scenes: NDArray[Any] | None = None
         self.env_id, self.run_seed = env_id, seed
         self.capacity = max(1, keep_steps // venv.num_envs)
@@ -107,13 +107,13 @@ class Recorder(VecEnvWrapper):
         """Environment steps taken since the start, over all environments."""
         return self._rows * self.num_envs
 
-    def reborn(self, venv: VecEnv, watch: Callable[[], NDArray[Any]] | None = None) -> None:
+    def reborn(self, venv: VecEnv, read_scenes: Callable[[], NDArray[Any]] | None = None) -> None:
         """Go on in these environments, the same made anew; episodes that run end here, as a time limit would end them.
 
         The next call is `reset`.
         """
         self.venv.close()
-        self.venv, self.watch = venv, watch
+        self.venv, self.read_scenes = venv, read_scenes
 
     def state(self) -> dict[str, Any]:
         """What was experienced: the ring, and how far each environment's episodes have come."""
@@ -162,8 +162,8 @@ class Recorder(VecEnvWrapper):
         self._begin_episodes(np.ones(self.num_envs, bool))
         self._last_observations = observations.copy()
         self._game_began[:] = self.steps
-        if self.watch is not None:
-            self._last_scene = self.watch()
+        if self.read_scenes is not None:
+            self._last_scene = self.read_scenes()
         return observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -214,10 +214,10 @@ class Recorder(VecEnvWrapper):
                 self._game_began[index] = self.steps
         self._game_began[dones] = self.steps  # with an episode, the game that it broke off is over
         np.copyto(self._last_observations, observations)
-        if self.watch is not None:
+        if self.read_scenes is not None:
             if self._scenes is None:
                 self._scenes = np.zeros((self.capacity, *self._last_scene.shape), self._last_scene.dtype)
-            self._scenes[row], self._last_scene = self._last_scene, self.watch()
+            self._scenes[row], self._last_scene = self._last_scene, self.read_scenes()
         return observations, rewards, dones, infos
 
     def _make_ring(self, observations: NDArray[Any]) -> ArrayRing | FrameRing:

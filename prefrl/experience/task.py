@@ -7,9 +7,9 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.environments import make_env
 from prefrl.experience.guard import Guard
-from prefrl.experience.vector import make_vec_env
 from prefrl.settings.config import BaselineConfig
 from prefrl.settings.values import name_value
 
@@ -22,7 +22,7 @@ class Task:
         env_id: Gymnasium id, or "package:Id-v0".
         kwargs: arguments it is made with.
         fixed_horizon: whether every episode lasts to its time limit.
-        backend: what steps it where there are several: "auto", "envpool" or "gymnasium".
+        backend: what steps it where there are several, as `make_vec_env` takes it.
     """
 
     env_id: str

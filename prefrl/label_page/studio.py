@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import re
 import sys
-import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +19,7 @@ from prefrl.queries.store import Store, UnreachableError
 from prefrl.runs.saved import load_run
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Segment
+from prefrl.words.process import end_with_parent
 
 POLICY_S = 4  # seconds of film that show what the policy does
 WORKERS = 2
@@ -203,17 +203,9 @@ _artist: Artist | None = None  # of this process
 
 def _begin(task: Task, camera: str | None) -> None:
     global _artist
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     os.nice(5)
     _artist = Artist(task, camera)
-
-
-def _end_with_parent() -> None:
-    """A page that is killed leaves nobody behind, who would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(0)
 
 
 def _check() -> None:

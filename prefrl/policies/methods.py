@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from prefrl.experience.recorder import Recorder
 from prefrl.policies.on_policy import Learner
+from prefrl.policies.reference import Reference, find_reference
+from prefrl.policies.terms import Anchor
 from prefrl.rewards.models import Model, make_model
+from prefrl.settings.config import AT_THE_START
 from prefrl.settings.resolved import Resolved
 
 
+@runtime_checkable
 class Agent(Protocol):
     """What acts and learns, one phase after another."""
 
@@ -61,6 +65,24 @@ def make_method(
     """
     model = make_model(config, env, fit_rng, watch_rng)
     agent = Learner(
-        config.learner, model.paid, config.settings, config.seed, config.device, config.entropy_bonus, model.due
+        config.learner,
+        model.paid,
+        config.settings,
+        config.seed,
+        config.device,
+        config.entropy_bonus,
+        model.due,
+        make_anchor(config, env, model),
     )
     return model, agent
+
+
+def make_anchor(config: Resolved, env: Recorder, model: Model) -> Anchor | None:
+    """What holds a run's policy near a reference; None where nothing does."""
+    if config.reference is None:
+        return None
+    reference = None
+    if config.reference != AT_THE_START:
+        spaces = env.observation_space, env.action_space
+        reference = Reference.load(find_reference(config.reference), *spaces, config.device)
+    return Anchor(config.kl_beta or 0.0, config.kl_target, lambda: model.unit, reference)

@@ -24,6 +24,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from prefrl.experience.backends import CUT_SHORT
 from prefrl.policies.learners import (
     LEARNERS,
     POLICIES,
@@ -34,6 +35,8 @@ from prefrl.policies.learners import (
     with_classes,
 )
 from prefrl.policies.policy import CLIP_OBSERVATIONS, Policy, rebuilt
+from prefrl.policies.reference import FILE, Reference
+from prefrl.policies.terms import Anchor, Taken
 from prefrl.words.errors import UserError
 from prefrl.words.optimisers import restore_optimiser
 from prefrl.words.spaces import is_image
@@ -51,6 +54,8 @@ class Ongoing(VecEnvWrapper):
     def __init__(self, venv: VecEnv) -> None:
         super().__init__(venv)
         self._at: Any = None
+        self.keeps = False  # the steps that are taken, for `pop`
+        self._taken: list[Taken] = []
 
     def reset(self) -> Any:
         """Begin, or go on where the environments are."""
@@ -68,8 +73,17 @@ class Ongoing(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Take the step."""
+        before = self._at.copy() if self.keeps else None
         self._at, rewards, dones, infos = self.venv.step_wait()
+        if before is not None:
+            whole = [env for env in np.flatnonzero(dones).tolist() if CUT_SHORT not in infos[env]]
+            self._taken.append(Taken(before, dones.copy(), whole))
         return self._at, rewards, dones, infos
+
+    def pop(self) -> list[Taken]:
+        """The steps taken since the last call."""
+        taken, self._taken = self._taken, []
+        return taken
 
 
 def _number(value: Any) -> float | None:
@@ -106,6 +120,8 @@ class Learner:
             appendix A.1) gets -entropy_bonus * log pi(a|s) in each reward: in expectation the policy's entropy.
         due: rewards (steps, n_envs) of the rollout just collected, where the environment pays none as it steps:
             `LearnedReward.due`.
+        anchor: holds the policy near a reference. The observation statistics then stay as they are when training
+            begins, so that inputs mean the same to both.
 
     Raises:
         UserError: unknown learner, or settings it does not take or cannot be made with.
@@ -120,9 +136,10 @@ class Learner:
         device: str = "cpu",
         entropy_bonus: float = 0.0,
         due: Callable[[], NDArray[np.float32]] | None = None,
+        anchor: Anchor | None = None,
     ) -> None:
         check_settings(name, settings)
-        self.name, self.progress, self.due = name, 0.0, due
+        self.name, self.progress, self.due, self.anchor = name, 0.0, due, anchor
         self._ongoing = Ongoing(env)
         self.env: VecEnv = self._ongoing
         self.normaliser = None
@@ -211,6 +228,8 @@ class Learner:
                 buffer.rewards += self.due()
             if entropy_bonus:
                 buffer.rewards -= entropy_bonus * buffer.log_probs
+            if self.anchor is not None:
+                buffer.rewards -= self.anchor.cost(self.model.policy, buffer, self._ongoing.pop())
             compute(*args, **kwargs)
 
         buffer.compute_returns_and_advantage = paid  # type: ignore[method-assign]
@@ -232,6 +251,19 @@ class Learner:
             observations, _rewards, _dones, _infos = self.env.step(actions)
             if self.due is not None and (step % self.rollout_steps == 0 or step == vector_steps):
                 self.due()  # nobody learns from them: they count towards learned returns, and are let go
+        if self.anchor is not None:
+            self.anchor.begin(lambda: self._frozen(*self._content()), self.env.num_envs)
+            self._hold_statistics()
+
+    def _frozen(self, about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Reference:
+        """A reference for these environments, of what is saved of a policy."""
+        return Reference(about, tensors, self._ongoing.observation_space, self.env.action_space, self.model.device)
+
+    def _hold_statistics(self) -> None:
+        """Observations are normalised by the statistics of now, from now on."""
+        self._ongoing.keeps = True
+        if self.normaliser is not None:
+            self.normaliser.training = False
 
     def _draws_noise(self, step: int) -> bool:
         """Whether a policy with `use_sde` draws its noise anew before this step of exploring, as learning does."""
@@ -263,12 +295,14 @@ class Learner:
             if name.startswith("train/") and (number := _number(value)) is not None
         }
         values.clear()
-        return measures
+        return measures | (self.anchor.measures() if self.anchor is not None else {})
 
     def begin_anew(self) -> None:
         """Begin new episodes everywhere at the next step: the environments are others now."""
         self._ongoing.begin_anew()
         self.model._last_obs = None
+        if self.anchor is not None:
+            self.anchor.begin_anew()
 
     def state(self) -> dict[str, Any]:
         """Networks, their optimisers, the running statistics of observations, and the counts of updates and steps."""
@@ -279,6 +313,7 @@ class Learner:
             "observations": None if rms is None else {"mean": rms.mean, "var": rms.var, "count": rms.count},
             "steps": self.model.num_timesteps,
             "updates": getattr(self.model, "_n_updates", None),
+            "anchor": None if self.anchor is None else self.anchor.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -295,11 +330,16 @@ class Learner:
         self.model.num_timesteps = state["steps"]
         if state["updates"] is not None:
             self.model._n_updates = state["updates"]
+        if self.anchor is not None:
+            self.anchor.restore(state["anchor"], self._frozen, self.env.num_envs)
+            self._hold_statistics()
 
     def save(self, path: Path) -> None:
-        """Write the policy's weights and its observation normalisation as safetensors."""
+        """Write the policy's weights and its observation normalisation as safetensors, and its reference beside it."""
         about, tensors = self._content()
         save_tensors(path, tensors, about)
+        if self.anchor is not None and self.anchor.reference is not None:
+            self.anchor.reference.save(path.with_name(FILE))
 
     def _content(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """What is saved: how the policy is made, as JSON has it, and its tensors."""

@@ -75,7 +75,9 @@ class FrameCNN(BaseFeaturesExtractor):
         first = weights[0].unflatten(3, (2, BLOCK)).unflatten(2, (2, BLOCK))  # type: ignore[no-untyped-call]
         weights[0] = first.permute(0, 1, 3, 5, 2, 4).flatten(1, 3) / BYTE
         biases = [cast(Tensor, layer.bias).to(dtype) for layer in layers]
-        shaped = [w.to(dtype, memory_format=torch.channels_last if w.ndim == 4 else torch.preserve_format) for w in weights]
+        shaped = [
+            w.to(dtype, memory_format=torch.channels_last if w.ndim == 4 else torch.preserve_format) for w in weights
+        ]
         return list(zip(shaped, biases, strict=True))
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space_channels_first
 from stable_baselines3.common.vec_env import VecTransposeImage
@@ -36,11 +38,9 @@ class Policy:
     """
 
     def __init__(self, path: Path | str, observation_space: Any, action_space: Any) -> None:
-        if not Path(path).is_file():
-            raise UserError(f"there is no policy at {str(path)!r}: give the policy.safetensors of a finished run.")
-        tensors, about = load_tensors(path)
+        about, tensors = read_policy(path)
         try:
-            self.policy = rebuilt(about, tensors, observation_space, action_space)
+            self._take(about, tensors, observation_space, action_space)
             shapes = {tensors[name].shape for name in ("observation_mean", "observation_var") if name in tensors}
             if shapes - {torch.Size(observation_space.shape)}:
                 raise ValueError(f"its observations are of shape {[*map(tuple, shapes)]}")
@@ -51,6 +51,24 @@ class Policy:
         except Exception as error:  # whatever is made of what somebody else wrote
             said = " ".join(str(error).split())
             raise UserError(f"{str(path)!r} is not a policy for this environment: {said:.200}.") from error
+
+    @classmethod
+    def made_of(
+        cls, about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], observation_space: Any, action_space: Any
+    ) -> Policy:
+        """A policy of this run's own, of what would be saved of it.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: this is not what a policy for these spaces is made of.
+        """
+        policy = cls.__new__(cls)
+        policy._take(about, tensors, observation_space, action_space)
+        return policy
+
+    def _take(
+        self, about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], observation_space: Any, action_space: Any
+    ) -> None:
+        self.policy = rebuilt(about, tensors, observation_space, action_space)
         self.mean = tensors["observation_mean"].numpy() if "observation_mean" in tensors else None
         self.std = np.sqrt(tensors["observation_var"].numpy() + 1e-8) if "observation_var" in tensors else None
 
@@ -60,13 +78,51 @@ class Policy:
         A policy that learned with `use_sde` explores by a noise that is a function of what it sees, and was drawn anew
         now and then; here it is drawn anew for each observation, so that actions have the same distribution.
         """
-        if self.mean is not None and self.std is not None:
-            scaled = (observations - self.mean) / self.std
-            observations = np.clip(scaled, -CLIP_OBSERVATIONS, CLIP_OBSERVATIONS).astype(np.float32)
+        observations = self._normalised(observations)
         if self.policy.use_sde and not deterministic:
             with torch.no_grad():
                 self.policy.reset_noise(len(observations))
         return self.policy.predict(observations, deterministic=deterministic)[0]
+
+    @torch.no_grad()
+    def probabilities(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """The chance (n, A) of each of the A actions, at observations (n, *observation_shape).
+
+        Raises:
+            UserError: there is not a number of actions to choose from.
+        """
+        if not isinstance(self.policy.action_space, spaces.Discrete):
+            raise UserError(
+                f"only Discrete actions have a chance each, and this policy has {self.policy.action_space}."
+            )
+        chosen = self.distribution(observations).distribution
+        assert isinstance(chosen, torch.distributions.Categorical)
+        logits: torch.Tensor = chosen.logits
+        return np.asarray(logits.double().softmax(dim=-1).cpu())
+
+    @torch.no_grad()
+    def distribution(self, observations: NDArray[Any]) -> Distribution:
+        """Of the actions, before any clipping, at each of these observations (n, *observation_shape)."""
+        return self.policy.get_distribution(self.policy.obs_to_tensor(self._normalised(observations))[0])
+
+    def _normalised(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Observations as the network takes them."""
+        if self.mean is None or self.std is None:
+            return observations
+        scaled: NDArray[Any] = (observations - self.mean) / self.std
+        return scaled.clip(-CLIP_OBSERVATIONS, CLIP_OBSERVATIONS).astype(np.float32)
+
+
+def read_policy(path: Path | str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """How a saved policy is made, and its tensors, as they are in its file.
+
+    Raises:
+        UserError: there is no such file, or it is none of ours.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"there is no policy at {str(path)!r}: give the policy.safetensors of a finished run.")
+    tensors, about = load_tensors(path)
+    return about, tensors
 
 
 def rebuilt(

@@ -41,6 +41,10 @@ class Model(Protocol):
     def due(self) -> Callable[[], NDArray[np.float32]] | None:
         """Rewards (steps, n_envs) of the rollout just collected, where `paid` pays none as it steps; else None."""
 
+    @property
+    def unit(self) -> float:
+        """What one unit of the reward before it is scaled is paid as now; a learned reward's are log-odds."""
+
     def begin(self, given: Sequence[Preference]) -> None:
         """Take in the answers that were there before, and look at the untrained policy's steps, just taken."""
 
@@ -108,6 +112,11 @@ class LearnedModel:
         self._report = FitReport()
         self._beside = ThreadPoolExecutor(1, initializer=for_small_networks)
         self._fitting: Future[FitReport] | None = None
+
+    @property
+    def unit(self) -> float:
+        """What one log-odds of the members' weighted mean reward is paid as."""
+        return self.r_hat.unit
 
     def begin(self, given: Sequence[Preference]) -> None:
         """Take in the answers that were there before; later behaviour is compared with the steps just taken."""
@@ -204,6 +213,11 @@ class TrueReward:
     def __init__(self, config: Resolved, env: Recorder) -> None:
         self.config, self.env = config, env
         self.paid = ScaledTrueReward(env, config.reward_std, config.clip_reward)
+
+    @property
+    def unit(self) -> float:
+        """What one unit of the true reward is paid as."""
+        return self.paid.reward_std / self.paid.scale
 
     def begin(self, given: Sequence[Preference]) -> None:
         """Nothing: the scale is taken anew before every phase."""

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from prefrl.experience.backends import CUT_SHORT
 from prefrl.experience.guard import Guard
 from prefrl.experience.recorder import SAMPLE, Recorder
-from prefrl.experience.vector import CUT_SHORT
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
 from prefrl.words.scale import bounded, offset_and_scale

@@ -144,6 +144,11 @@ class RewardEnsemble(nn.Module):
         reward: NDArray[np.float32] = (average / self.average_std * self.reward_std).cpu().numpy()
         return reward
 
+    @property
+    def unit(self) -> float:
+        """What one log-odds is paid as: r-hat is this times the members' mean reward, weighted by 1 / deviation."""
+        return float((1 / self.output_std).mean() / self.average_std) * self.reward_std
+
     def _average(self, rewards: Float[Tensor, "k n"]) -> Float[Tensor, " n"]:
         return ((rewards - self.output_mean[:, None]) / self.output_std[:, None]).mean(0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, overload
@@ -12,10 +13,14 @@ from typing import Any, overload
 import gymnasium as gym
 import torch
 
+from prefrl.experience.backends import DRAWS, find_backends
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
 from prefrl.policies.learners import check_settings, learner_class
+from prefrl.policies.policy import Policy
+from prefrl.policies.reference import find_reference
+from prefrl.policies.terms import FIRST_BETA
 from prefrl.queries.exchange import inherit
 from prefrl.queries.labelers import LABELERS, find_factory
 from prefrl.queries.oracle import parse_teacher
@@ -25,11 +30,11 @@ from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.checkpoint import has_any
 from prefrl.runs.runlog import is_finished
 from prefrl.settings import presets
-from prefrl.settings.config import BaselineConfig, TrainConfig, folder_name, slug
+from prefrl.settings.config import AT_THE_START, BaselineConfig, TrainConfig, folder_name, slug
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.settings.values import as_toml, name_value
 from prefrl.words.errors import UserError, install
-from prefrl.words.lookup import lookup
+from prefrl.words.lookup import did_you_mean, lookup
 from prefrl.words.schedules import SCHEDULES, label_counts
 from prefrl.words.spaces import channels_first, encoded_size, is_image, same_inputs
 
@@ -56,11 +61,12 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     """
     _check_numbers(config)
     learner_class(config.learner)
+    find_backends(config.backend)
     env = look_at(config)
     preset = env.preset
     settings = {
         **preset.learners.get(config.learner, {}),
-        **presets.TASKS.get(find_spec(config.env).name, {}).get(config.learner, {}),
+        **env.tuned.get(config.learner, {}),
         **name_value(config.set, "learner setting"),
     }
     check_settings(config.learner, settings)
@@ -81,11 +87,13 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         "env_kwargs": env.kwargs,
         "set": tuple(f"{name}={as_toml(value)}" for name, value in settings.items()),
         "settings": settings,
+        "taken": env.told(config.learner, settings, segment_steps if isinstance(config, TrainConfig) else None),
         "explore_steps": _explore_steps(config, n_envs, segment_steps),
         "clip_reward": env.clip_reward if config.clip_reward is None else config.clip_reward,
         "device": fastest if config.device == "auto" else config.device,
         "out": Path(config.out or _folder(config)),
     }
+    known |= _reference(config, env)
     known["ten_episodes"] = _ten_episodes(env, n_envs)
     known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
     if isinstance(config, TrainConfig):
@@ -119,7 +127,10 @@ class EnvironmentFacts:
     """What the configuration needs to know of the environment.
 
     Attributes:
-        preset: of its family.
+        name: of the environment.
+        family: whose settings it begins from.
+        why: it is that family, a clause.
+        tuned: settings by learner over those of the family.
         kwargs: arguments it is made with.
         horizon: steps after which an episode is cut off; None if it is not.
         segment_steps: the segment length that suits it.
@@ -128,13 +139,38 @@ class EnvironmentFacts:
         spaces: of its observations and actions.
     """
 
-    preset: presets.Preset
+    name: str
+    family: str
+    why: str
+    tuned: Mapping[str, Mapping[str, Any]]
     kwargs: tuple[str, ...]
     horizon: int | None
     segment_steps: int
     is_image: bool
     clip_reward: bool
     spaces: tuple[gym.Space[Any], gym.Space[Any]]
+
+    @property
+    def preset(self) -> presets.Preset:
+        """Of its family."""
+        return presets.FAMILIES[self.family]
+
+    def told(self, learner: str, settings: Mapping[str, Any], segment_steps: int | None) -> str:
+        """What a run on it begins from, and why, for whoever begins one.
+
+        Args:
+            learner: of the run.
+            settings: of the learner.
+            segment_steps: of the run; None where nothing is asked.
+        """
+        chosen = [f"discount {settings['gamma']:g}"] if "gamma" in settings else []
+        chosen += [f"segments of {segment_steps} steps"] if segment_steps else []
+        limit = f"a horizon of {self.horizon:,} steps" if self.horizon else "no time limit"
+        begins = f"from preset {self.family}" if learner in self.preset.learners else f"from {learner}'s own settings"
+        return (
+            f"{self.name} begins {begins}, because {self.why}; with {limit}{''.join(f', {each}' for each in chosen)}. "
+            f"--preset NAME takes another, --set name=value changes one setting."
+        )
 
 
 def look_at(config: BaselineConfig) -> EnvironmentFacts:
@@ -148,18 +184,42 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
     if kwargs is None:
         is_gymnasium_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
         kwargs = presets.ENV_KWARGS.get(spec.name, ()) if is_gymnasium_mujoco else ()
+    if config.preset is not None and config.preset not in presets.FAMILIES:
+        raise UserError(
+            f"unknown preset {config.preset!r}: it is one of {', '.join(presets.FAMILIES)}."
+            f"{did_you_mean(config.preset, presets.FAMILIES)}"
+        )
     env = Task.of(replace(config, env_kwargs=kwargs)).make()
     encoded_size(env.observation_space)
-    image = is_image(env.observation_space)
-    preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image)]
-    told = env.metadata.get("segment_steps")
-    usual = presets.SEGMENT_STEPS.get(spec.name, preset.segment_steps)
-    horizon = (env.spec or spec).max_episode_steps  # as it was made: an argument may have changed it
-    segment_steps = told or min(usual, horizon or usual)
-    clip_reward = bool(env.metadata.get("clip_reward", False))
+    rate = env.metadata.get("render_fps")
+    facts = presets.Facts(
+        spec.id,
+        str(spec.entry_point),
+        is_image(env.observation_space),
+        isinstance(env.action_space, gym.spaces.Box),
+        (env.spec or spec).max_episode_steps,  # as it was made: an argument may have changed it
+        float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None,
+    )
+    family, why = (config.preset, "it was asked for") if config.preset else presets.family(facts)
+    if family in presets.BY_HORIZON:
+        known = {"gamma": presets.discount(facts.horizon)}
+        tuned: Mapping[str, Mapping[str, Any]] = dict.fromkeys(presets.FAMILIES[family].learners, known)
+    else:
+        tuned = {} if config.preset else presets.TASKS.get(presets.task(facts.env_id, facts.entry_point), {})
+    found = EnvironmentFacts(
+        name=config.env,
+        family=family,
+        why=why,
+        tuned=tuned,
+        kwargs=kwargs,
+        horizon=facts.horizon,
+        segment_steps=int(env.metadata.get("segment_steps") or presets.segment_steps(facts, family)),
+        is_image=facts.is_image,
+        clip_reward=bool(env.metadata.get("clip_reward", False)),
+        spaces=(env.observation_space, env.action_space),
+    )
     env.close()
-    spaces = (env.observation_space, env.action_space)
-    return EnvironmentFacts(preset, kwargs, horizon, int(segment_steps), image, clip_reward, spaces)
+    return found
 
 
 def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> dict[str, Any]:
@@ -171,11 +231,11 @@ def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> 
     shown = how_shown(Task.of(replace(config, env_kwargs=env.kwargs)))
     if shown == "frames":  # they are there, whatever steps the environment
         return {}
-    if config.backend == "envpool":
+    if config.backend not in ("auto", DRAWS):
         raise UserError(
-            "backend envpool keeps nothing that a clip can be drawn from: use auto or gymnasium for people."
+            f"backend {config.backend} keeps nothing that a clip can be drawn from: use auto or {DRAWS} for people."
         )
-    return {"backend": "gymnasium", "is_drawn": True} | (
+    return {"backend": DRAWS, "is_drawn": True} | (
         {} if shown == "joints" else {"keep_steps": min(keep_steps, MOST_PICTURES)}
     )
 
@@ -268,6 +328,25 @@ def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
     return folder
 
 
+def _reference(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
+    """What the policy is held near, and by how much; both None where by nothing.
+
+    Raises:
+        UserError: a reference that is no policy for this environment.
+    """
+    if not (config.kl_beta or config.kl_target or config.reference):
+        return {"kl_beta": None}
+    beta = config.kl_beta
+    if config.kl_target and beta == 0:
+        raise UserError("kl_target adapts kl_beta by factors, and 0 stays 0: give a kl_beta above 0, or leave it out.")
+    reference = config.reference or AT_THE_START
+    if reference != AT_THE_START:
+        reference = reference.replace("{env}", slug(config.env)).replace("{seed}", str(config.seed))
+        Policy(find_reference(reference), *env.spaces)
+    usual = FIRST_BETA if config.kl_target else 0.0
+    return {"kl_beta": usual if beta is None else beta, "reference": reference}
+
+
 def _check_labels(
     config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int
 ) -> None:
@@ -292,7 +371,7 @@ def _check_labels(
 
 
 def _check_numbers(config: BaselineConfig) -> None:
-    positive = ["steps", "n_envs", "phases", "reward_window", "reward_std"]
+    positive = ["steps", "n_envs", "phases", "reward_window", "reward_std", "kl_target"]
     if isinstance(config, TrainConfig):
         positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
         positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at"]
@@ -317,6 +396,8 @@ def _check_numbers(config: BaselineConfig) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise UserError(f"{name}={value} must be more than zero.")
+    if config.kl_beta is not None and not 0 <= config.kl_beta < math.inf:
+        raise UserError(f"kl_beta={config.kl_beta} is what a nat costs: it must be 0 (nothing) or more.")
     if config.checkpoint_every is not None and config.checkpoint_every < 0:
         raise UserError(
             f"checkpoint_every={config.checkpoint_every} is a number of steps: it must be 0 (none) or more."

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
@@ -34,6 +34,7 @@ from typing import Any
 import tomli_w
 
 from prefrl.queries.store import NothingThereError, Store
+from prefrl.runs.alone import WAIT_S, alone
 from prefrl.runs.fingerprint import fingerprint
 from prefrl.settings.config import MOST_STEPS, BaselineConfig, to_toml
 from prefrl.settings.trust import sign
@@ -76,14 +77,15 @@ class RunLog:
         resume_at: go on in the folder that is there, as it was after so many steps; None begins.
 
     Raises:
-        UserError: the folder cannot be made.
+        UserError: the folder cannot be made, or another process is at work in it.
     """
 
     def __init__(self, config: BaselineConfig, resume_at: int | None = None) -> None:
         assert config.out is not None
-        self.folder, self._config = config.out, config
+        self.folder, self._config, self._held = config.out, config, ExitStack()
         try:
             self.folder.mkdir(parents=True, exist_ok=resume_at is not None)
+            self._held.enter_context(alone(self.folder, WAIT_S))
             with (self.folder / "config.toml").open("wb") as file:
                 tomli_w.dump(to_toml(config), file)
             sign(config, self.folder)
@@ -125,6 +127,7 @@ class RunLog:
             self._wandb.finish(exit_code=int(kind is not None))
         if isinstance(error, Exception) and not self._has_rows and not self._has_questions():
             shutil.rmtree(self.folder, ignore_errors=True)
+        self._held.close()
 
     def _has_questions(self) -> bool:
         """Whether the run's store holds a question, and so perhaps an answer; true where that cannot be told."""

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 MOST_BYTES = 1 << 20  # of a run's config.toml
 MOST_STEPS = 10**12  # of a run
+AT_THE_START = "start"  # the reference that is the policy as its training begins
 TRUE_REWARD = "true reward"  # the arm that every other is compared with
 
 
@@ -31,6 +32,9 @@ class BaselineConfig:
     """Seeds everything: environments, networks, questions, labelers."""
     learner: str = "ppo"
     """ppo, a2c, trpo, or an import path "package.module:Class" to a stable-baselines3 on-policy class."""
+    preset: str | None = None
+    """Whose settings to begin from: mujoco, classic, pixels, continuous or discrete. Default: by what the environment
+    is; a run says as it begins which it took, and why."""
     set: tuple[str, ...] = ()
     """Learner settings that replace the family's, as name=value: learning_rate=1e-4 n_steps=64."""
     env_kwargs: tuple[str, ...] | None = None
@@ -39,8 +43,9 @@ class BaselineConfig:
     """Let every episode last to its time limit, even one that ends early (see `prefrl.FixedHorizon`)."""
     n_envs: int | None = None
     """Environments stepped in parallel. Default: by family."""
-    backend: Literal["auto", "envpool", "gymnasium"] = "auto"
-    """What steps the environments: auto takes the fastest there is for the id."""
+    backend: str = "auto"
+    """What steps the environments: envpool, vector (a class that the environment registers), gymnasium (its single
+    class, in turn), or an import path "package.module:backend"; auto takes the fastest that serves the id."""
     explore_steps: int | None = None
     """Steps taken by the untrained policy before learning begins (part of `steps`). Default: 2 % of `steps`."""
     phases: int = 50
@@ -65,6 +70,15 @@ class BaselineConfig:
     """Write TensorBoard events beside metrics.csv."""
     wandb: str | None = None
     """Weights & Biases project to log to as well (needs the wandb extra)."""
+    kl_beta: float | None = None
+    """Pay r - beta (log pi - log pi_ref) in place of r: what a nat of divergence from the reference costs, in log-odds
+    of the answers, or in units of the true reward. Default: 0 (nothing), or with kl_target 0.2 to begin with."""
+    kl_target: float | None = None
+    """Adapt kl_beta, phase by phase, to so many nats of divergence from the reference in an episode."""
+    reference: str | None = None
+    """What kl_beta holds the policy near: start (the policy as its training begins), a run's folder, or a
+    policy.safetensors; {env} and {seed} stand for this run's. With kl_beta 0 the divergence is measured, and costs
+    nothing. Default: start."""
 
 
 @dataclass(frozen=True)

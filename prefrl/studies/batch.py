@@ -23,6 +23,7 @@ from rich.text import Text
 
 from prefrl.baseline import run_baseline
 from prefrl.run import train
+from prefrl.runs.alone import WAIT_S, alone
 from prefrl.runs.checkpoint import has_any
 from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import is_finished, read_table
@@ -92,9 +93,15 @@ def _elsewhere(run: BaselineConfig) -> BaselineConfig:
 
 
 def set_aside(run: BaselineConfig) -> None:
-    """Move what a stopped run left out of the way, unless it can go on; nothing recorded is deleted."""
+    """Move what a stopped run left out of the way, unless it can go on; nothing recorded is deleted.
+
+    Raises:
+        UserError: it has not stopped.
+    """
     assert run.out is not None
     if run.out.exists() and not can_go_on(run):
+        with alone(run.out, WAIT_S):
+            pass
         count = 1
         while (aside := run.out.with_name(f"{run.out.name}.stopped{count}")).exists():
             count += 1

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prefrl.runs.alone import WAIT_S, alone
 from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import is_finished, read_table, versions
 from prefrl.settings.config import (
@@ -36,6 +37,7 @@ from prefrl.studies.batch import Board, is_set_aside, run_one, set_aside, unfini
 from prefrl.studies.plots import Result, learning_curves, result_table
 from prefrl.studies.random_actions import random_return
 from prefrl.words.errors import UserError
+from prefrl.words.process import end_with_parent
 from prefrl.words.stats import Curve, bootstrap_interval, final_return, interquartile_mean
 
 FINAL_SHARE = 0.1  # a run's result is its mean true return over this last share of the steps
@@ -71,15 +73,18 @@ def run_comparison(config: CompareConfig, quiet: bool = False) -> list[Outcome]:
     """Run every arm and seed that is not finished yet, and write table, raw data and figure into `config.out`.
 
     Raises:
-        UserError: a run cannot be done as asked, or a folder in the way holds another run.
+        UserError: a run cannot be done as asked, a folder in the way holds another run, or another comparison is at
+            work there.
     """
     folder = folder_of(config)
     runs = plan_runs(config, folder)
-    left = unfinished(runs)
-    for run in left:
-        set_aside(run)
-    if left:
-        run_all(left, config.jobs, quiet)
+    if unfinished(runs):
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder, WAIT_S):
+            left = unfinished(runs)  # another comparison may just have finished some
+            for run in left:
+                set_aside(run)
+            run_all(left, config.jobs, quiet)
     outcomes = [read_outcome(run.out) for run in runs if run.out is not None]
     write_report(outcomes, folder, zero_of(config), title=f"{config.env}, {config.steps:,} steps")
     return outcomes
@@ -127,7 +132,7 @@ def plan_runs(config: CompareConfig, folder: Path) -> list[BaselineConfig]:
 def run_all(runs: Sequence[BaselineConfig], jobs: int, quiet: bool = False) -> None:
     """Run these, `jobs` at a time in processes of their own, and say how they are getting on."""
     with (
-        ProcessPoolExecutor(min(jobs, len(runs)), mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(min(jobs, len(runs)), mp_context=get_context("spawn"), initializer=end_with_parent) as pool,
         Board(runs, quiet) as board,
     ):
         waiting: dict[Future[Path], BaselineConfig] = {pool.submit(run_one, run): run for run in runs}

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.runs.resolve import look_at
 from prefrl.runs.runlog import versions
 from prefrl.settings.config import BaselineConfig, read_run

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from prefrl.runs.alone import alone
 from prefrl.settings.config import BaselineConfig
 from prefrl.studies.batch import Board, run_one, set_aside, unfinished
 from prefrl.studies.compare import describe
@@ -97,17 +98,10 @@ def _locked(folders: Iterable[Path]) -> Iterator[None]:
     Raises:
         UserError: another sweep is at work in one of them.
     """
-    from filelock import FileLock, Timeout
-
     with ExitStack() as locks:
         for folder in sorted(folders):
             folder.mkdir(parents=True, exist_ok=True)
-            try:
-                locks.enter_context(FileLock(folder / ".sweep.lock", timeout=0))
-            except Timeout as error:
-                raise UserError(
-                    f"another sweep is at work in {str(folder)!r}: wait for it, or give another --out."
-                ) from error
+            locks.enter_context(alone(folder))
         yield
 
 

@@ -15,7 +15,7 @@ from types import ModuleType
 ROOMS = {
     "words": "preference bradley_terry schedules lookup stats measures process",
     "settings": "config presets",
-    "experience": "environments vector fixed_horizon recorder ring clips",
+    "experience": "environments fixed_horizon recorder ring clips",
     "rewards": "networks reward_model answers fit",
     "queries": "labelers store store_tables patient_store exchange",
     "runs": "resolve runlog saved",
@@ -23,6 +23,8 @@ ROOMS = {
 }
 MOVED = {f"prefrl.{module}": f"prefrl.{room}.{module}" for room, modules in ROOMS.items() for module in modules.split()}
 MOVED |= {
+    "prefrl.vector": "prefrl.experience.backends",
+    "prefrl.experience.vector": "prefrl.experience.backends",
     "prefrl.labelers.oracle": "prefrl.queries.oracle",
     "prefrl.labelers.human": "prefrl.queries.human",
     "prefrl.learners": "prefrl.policies.on_policy",

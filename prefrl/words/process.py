@@ -8,7 +8,10 @@ it, a process without. torch and numpy both follow it.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, wraps
@@ -45,6 +48,22 @@ def has_matrix_units(device: str) -> bool:
     A processor that multiplies bfloat16 as vectors alone gains less by it than the change of numbers costs a policy.
     """
     return device == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that started it is no more.
+
+    One that is killed cannot stop those that it started: they would wait for work for ever, or go on with a run that
+    somebody has begun again.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "nobody started this process to work for it"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def flushes_subnormals() -> bool:

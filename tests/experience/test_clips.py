@@ -15,6 +15,7 @@ from helpers import AnyEnv, sentence
 from people import make_queries
 
 import prefrl
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.clips import (
     HEIGHT,
     WIDTH,
@@ -25,11 +26,10 @@ from prefrl.experience.clips import (
     how_shown,
     jpeg,
     readable,
-    watcher,
+    scene_reader,
 )
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.task import Task
-from prefrl.experience.vector import make_vec_env
 from prefrl.runs.saved import film_policy
 from prefrl.settings.config import VideoConfig
 from prefrl.words.errors import UserError
@@ -82,7 +82,7 @@ def test_what_cannot_be_drawn_is_one_sentence(env_id, says):
 def test_joints_are_those_in_which_each_observation_was_made():
     """The cheetah's observation is all its joint positions but x, then its velocities."""
     venv = make_vec_env("HalfCheetah-v5", 2, 0, "gymnasium", {"max_episode_steps": 7}, render_mode="rgb_array")
-    recorder = Recorder(venv, "HalfCheetah-v5", 0, 1000, watcher(venv))
+    recorder = Recorder(venv, "HalfCheetah-v5", 0, 1000, scene_reader(venv))
     recorder.reset()
     for _ in range(20):
         recorder.step(np.stack([venv.action_space.sample() for _ in range(2)]))
@@ -185,15 +185,15 @@ def test_a_run_that_takes_pictures_can_be_ended_by_kill():
     """SDL, which draws Gymnasium's classic tasks, would take SIGTERM for itself."""
     code = """
 import os, signal
-from prefrl.experience.clips import how_shown, watcher
+from prefrl.experience.clips import how_shown, scene_reader
 from prefrl.experience.task import Task
-from prefrl.experience.vector import make_vec_env
+from prefrl.experience.backends import make_vec_env
 how_shown(Task("CartPole-v1"))
 venv = make_vec_env("CartPole-v1", 1, 0, "gymnasium", render_mode="rgb_array")
 venv.reset()
-watcher(venv)()
+scene_reader(venv)()
 os.kill(os.getpid(), signal.SIGTERM)
-watcher(venv)()
+scene_reader(venv)()
 """
     environ = {k: v for k, v in os.environ.items() if not k.startswith("SDL_")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)

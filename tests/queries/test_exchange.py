@@ -15,8 +15,8 @@ from made import content, make_preference, make_query, make_segment
 from people import make_queries, make_run
 
 from prefrl.cli import main
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.queries.exchange import agreements, read, report, store_of, write, write_minari
 from prefrl.queries.rows import checked
 from prefrl.queries.store import Counts, Rows, Store

@@ -10,9 +10,9 @@ from helpers import AnyEnv, counters, sentence
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
+from prefrl.experience.backends import make_vec_env
 from prefrl.experience.environments import make_env
 from prefrl.experience.recorder import Recorder
-from prefrl.experience.vector import make_vec_env
 from prefrl.policies.learners import LEARNERS
 from prefrl.policies.on_policy import Learner
 from prefrl.rewards.paid import LearnedReward, LearnedRewardEnv, ScaledTrueReward
