@@ -71,13 +71,12 @@ class FrameCNN(BaseFeaturesExtractor):
         low = has_matrix_units(device.type) if self.in_bfloat16 is None else self.in_bfloat16
         dtype = torch.bfloat16 if low else torch.float32
         layers = [layer for layer in (*self.cnn, *self.linear) if isinstance(layer, nn.Conv2d | nn.Linear)]
-        weights = [cast(Tensor, layer.weight) for layer in layers]
+        weights = [layer.weight for layer in layers]
         first = weights[0].unflatten(3, (2, BLOCK)).unflatten(2, (2, BLOCK))  # type: ignore[no-untyped-call]
         weights[0] = first.permute(0, 1, 3, 5, 2, 4).flatten(1, 3) / BYTE
         biases = [cast(Tensor, layer.bias).to(dtype) for layer in layers]
-        shaped = [
-            w.to(dtype, memory_format=torch.channels_last if w.ndim == 4 else torch.preserve_format) for w in weights
-        ]
+        last = {4: torch.channels_last, 2: torch.preserve_format}
+        shaped = [weight.to(dtype, memory_format=last[weight.ndim]) for weight in weights]
         return list(zip(shaped, biases, strict=True))
 
 
@@ -91,7 +90,7 @@ class NatureCNN(FrameCNN):
 
 
 class SmallCNN(FrameCNN):
-    """The network of Mnih et al. 2013, and of A3C's own paper: 16 and 32 filters, a layer of 256. A third of the work."""
+    """The network of Mnih et al. 2013 and of A3C's own paper: 16 and 32 filters, 256 units, a third of the work."""
 
     LAYERS = ((16, 8, 4), (32, 4, 2))
 
@@ -116,16 +115,14 @@ def in_blocks(frames: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n channels row
 class _GivesFrames(BasePolicy):
     """What comes before a features extractor that takes bytes: nothing."""
 
-    def extract_features(  # type: ignore[override]
-        self, obs: Any, features_extractor: BaseFeaturesExtractor
-    ) -> Tensor:
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
         """Features of observations."""
         if isinstance(features_extractor, FrameCNN):
-            return features_extractor(obs)  # type: ignore[no-any-return]
+            return features_extractor(obs)
         return super().extract_features(obs, features_extractor)
 
 
-class PixelPolicy(ActorCriticCnnPolicy, _GivesFrames):  # type: ignore[misc]
+class PixelPolicy(ActorCriticCnnPolicy, _GivesFrames):
     """stable-baselines3's policy for images with the same weights, by default of the Nature network.
 
     A `_GivesFrames` comes after its own class, where that looks for what extracts features.
