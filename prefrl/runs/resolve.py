@@ -159,8 +159,8 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
         kwargs = presets.ENV_KWARGS.get(spec.name, ()) if is_gymnasium_mujoco else ()
     env = Task.of(replace(config, env_kwargs=kwargs)).make()
     encoded_size(env.observation_space)
-    image = is_image(env.observation_space)
-    preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image)]
+    image, is_exact = is_image(env.observation_space), hasattr(env.unwrapped, "tables")
+    preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image, is_exact)]
     told = env.metadata.get("segment_steps")
     usual = presets.SEGMENT_STEPS.get(spec.name, preset.segment_steps)
     horizon = (env.spec or spec).max_episode_steps  # as it was made: an argument may have changed it

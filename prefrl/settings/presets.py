@@ -114,7 +114,28 @@ PIXELS = Preset(
         "trpo": {"n_steps": 128, "batch_size": 256},
     },
 )
-FAMILIES = {"mujoco": MUJOCO, "classic": CLASSIC, "pixels": PIXELS}
+EXACT = Preset(
+    n_envs=32,
+    segment_steps=1,
+    reward_std=1.0,
+    reward_learning_rate=3e-3,
+    l2=0.0,  # what is learned is held against exact numbers, and a penalty would move them
+    batch=64,
+    fit_updates=64,
+    learners={  # undiscounted, as the closed forms are
+        "ppo": {
+            "n_steps": 32,
+            "batch_size": 256,
+            "n_epochs": 10,
+            "gamma": 1.0,
+            "gae_lambda": 0.95,
+            "learning_rate": "lin_1e-3",
+        },
+        "a2c": {"n_steps": 8, "gamma": 1.0, "gae_lambda": 0.95, "learning_rate": "lin_1e-3"},
+        "trpo": {"n_steps": 32, "batch_size": 256, "gamma": 1.0, "gae_lambda": 0.95},
+    },
+)
+FAMILIES = {"mujoco": MUJOCO, "classic": CLASSIC, "pixels": PIXELS, "exact": EXACT}
 
 TASKS: dict[str, Mapping[str, Mapping[str, Any]]] = {
     # A wide first policy throws these on their backs, or to the ground, and there they learn to slide. After a narrow
@@ -183,8 +204,17 @@ INSTRUCTIONS = {
 ENV_KWARGS = dict.fromkeys(("Ant", "Hopper", "Humanoid", "Walker2d"), ("terminate_when_unhealthy=false",))
 
 
-def family(env_id: str, entry_point: str, is_image: bool) -> str:
-    """The family an environment belongs to, by what it shows and the module it comes from."""
+def family(env_id: str, entry_point: str, is_image: bool, is_exact: bool = False) -> str:
+    """The family an environment belongs to, by what it shows and the module it comes from.
+
+    Args:
+        env_id: Gymnasium's.
+        entry_point: of its class.
+        is_image: whether it shows pixels.
+        is_exact: whether it shows its tables (`prefrl.exact.world`).
+    """
     if is_image:
         return "pixels"
+    if is_exact:
+        return "exact"
     return "mujoco" if "mujoco" in f"{env_id} {entry_point}".lower() else "classic"
