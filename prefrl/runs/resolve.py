@@ -202,6 +202,7 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
         isinstance(env.action_space, gym.spaces.Box),
         (env.spec or spec).max_episode_steps,  # as it was made: an argument may have changed it
         float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None,
+        hasattr(env.unwrapped, "tables"),
     )
     family, why = (config.preset, "it was asked for") if config.preset else presets.family(facts)
     if family in presets.BY_HORIZON:

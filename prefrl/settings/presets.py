@@ -133,12 +133,34 @@ DISCRETE = replace(
         "ppo": {**CONTINUOUS.learners["ppo"], "batch_size": 256, "ent_coef": 0.01},
     },
 )
+EXACT = Preset(
+    n_envs=32,
+    segment_steps=1,
+    reward_std=1.0,
+    reward_learning_rate=3e-3,
+    l2=0.0,  # what is learned is held against exact numbers, and a penalty would move them
+    batch=64,
+    fit_updates=64,
+    learners={  # undiscounted, as the closed forms are
+        "ppo": {
+            "n_steps": 32,
+            "batch_size": 256,
+            "n_epochs": 10,
+            "gamma": 1.0,
+            "gae_lambda": 0.95,
+            "learning_rate": "lin_1e-3",
+        },
+        "a2c": {"n_steps": 8, "gamma": 1.0, "gae_lambda": 0.95, "learning_rate": "lin_1e-3"},
+        "trpo": {"n_steps": 32, "batch_size": 256, "gamma": 1.0, "gae_lambda": 0.95},
+    },
+)
 FAMILIES = {
     "mujoco": MUJOCO,
     "classic": CLASSIC,
     "pixels": PIXELS,
     "continuous": CONTINUOUS,
     "discrete": DISCRETE,
+    "exact": EXACT,
 }
 BY_HORIZON = ("continuous", "discrete")
 """Families whose discount and segment length follow from the environment's own horizon and step rate."""
@@ -236,6 +258,7 @@ class Facts:
         is_continuous: whether actions are real numbers.
         horizon: steps after which an episode is cut off; None if it is not.
         steps_per_second: of the time that its pictures show; None where it does not say.
+        is_exact: whether it shows its tables (`prefrl.exact.world`).
     """
 
     env_id: str
@@ -244,6 +267,7 @@ class Facts:
     is_continuous: bool
     horizon: int | None = None
     steps_per_second: float | None = None
+    is_exact: bool = False
 
 
 def family(facts: Facts) -> tuple[str, str]:
@@ -254,6 +278,8 @@ def family(facts: Facts) -> tuple[str, str]:
         return "mujoco", "it is one of the MuJoCo tasks that this was tuned on"
     if task(facts.env_id, facts.entry_point) == "Pendulum":
         return "classic", "this was tuned on it"
+    if facts.is_exact:
+        return "exact", "it shows its tables, from which everything is known exactly"
     if facts.is_continuous:
         return "continuous", "it shows numbers and takes real-valued actions"
     return "discrete", "it shows numbers and takes choices"
