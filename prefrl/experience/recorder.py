@@ -338,8 +338,9 @@ class Recorder(VecEnvWrapper):
             starts, lengths = self._windows(segment_steps, self.capacity)
         if count and len(starts) < k:
             raise UserError(
-                f"no {'two' if k == 2 else k} segments of {segment_steps} steps in the {min(self.steps, self._rewards.size)} steps kept of "
-                f"{self.env_id}: its episodes are shorter, or explore_steps is; ask for shorter segments or more steps."
+                f"no {'two' if k == 2 else k} segments of {segment_steps} steps in the "
+                f"{min(self.steps, self._rewards.size)} steps kept of {self.env_id}: its episodes are shorter, or "
+                f"explore_steps is; ask for shorter segments or more steps."
             )
         chosen = np.zeros((count, k), np.int64)
         for place in range(k if count else 0):

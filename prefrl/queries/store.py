@@ -728,7 +728,7 @@ def _read_queries(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Q
     distinct = list(dict.fromkeys(keys))
     for start in range(0, len(distinct), 500):
         some = sa.select(QUERIES.c.key, QUERIES.c.kind).where(QUERIES.c.key.in_(distinct[start : start + 500]))
-        kinds |= {key: kind for key, kind in connection.execute(some)}
+        kinds |= {row.key: row.kind for row in connection.execute(some)}
         items = sa.select(ITEMS).where(ITEMS.c.query_key.in_(distinct[start : start + 500]))
         for key, _, segment_key, *origin in connection.execute(items.order_by(ITEMS.c.query_key, ITEMS.c.place)):
             shown.setdefault(key, []).append((segment_key, tuple(origin)))
@@ -744,9 +744,7 @@ def _read_queries(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Q
             row = held[item[0]]
             columns: tuple[Any, ...] = (*row.steps, row.env_id, *item[1], row.scene)
             segments[item] = Segment(*columns)
-    return {
-        key: Query.of([segments[item] for item in items], kinds[key], asked_as=key) for key, items in shown.items()
-    }
+    return {key: Query.of([segments[item] for item in items], kinds[key], asked_as=key) for key, items in shown.items()}
 
 
 def _clips(connection: sa.Connection, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:

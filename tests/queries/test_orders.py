@@ -1,4 +1,4 @@
-"""What simulated labelers say of K segments: orders worked by hand, rates within binomial bounds, and K = 2 as pairs."""
+"""What simulated labelers say of K segments: orders worked by hand, rates within binomial bounds, two as a pair."""
 
 import json
 import math
