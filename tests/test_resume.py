@@ -95,6 +95,8 @@ KINDS = {
     "judge": replace(SMALL, labeler="judge", constitution=Path(__file__).parent / "judge.toml"),
     "plain": SMALL,
     "irrational": replace(SMALL, teachers=("stochastic", "mistake", "skip", "right80"), strategy="coverage"),
+    "rankings": replace(SMALL, question="ranking", labels=24, teachers=("stochastic", "equal", "right80")),
+    "best": replace(SMALL, question="best", k=3, labels=24),
     "overlap": replace(SMALL, overlap=True),
     "target": replace(SMALL, objective="target", max_answers=10),
     "frozen": replace(SMALL, freeze_reward_at=0.4),
@@ -144,7 +146,7 @@ def same(one, other):
 
 def asked_and_answered(folder):
     with Store(folder / "labels.sqlite") as store:
-        return [(p.query.key, p.mu, p.labeler) for p in store.answers()[0]]
+        return [(p.query.key, p.mu, p.choice, p.labeler) for p in store.answers()[0]]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,6 +24,7 @@ from prefrl.policies.terms import FIRST_BETA
 from prefrl.queries.exchange import inherit
 from prefrl.queries.labelers import LABELERS, find_factory, is_shown_to_a_model
 from prefrl.queries.oracle import parse_teacher
+from prefrl.queries.questions import segments_in
 from prefrl.queries.store import Store, check_free, check_url
 from prefrl.queries.strategies import find_strategy
 from prefrl.rewards.reward_model import RewardEnsemble
@@ -104,7 +105,8 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         _check_idle(config)
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
-        _check_labels(config, segment_steps, env.horizon, room, n_envs)
+        known["k"] = segments_in(config)
+        _check_labels(config, segment_steps, env.horizon, room, n_envs, known["k"])
         if not resume:
             with Store(":memory:") as empty:
                 inherit(empty, config.labels_from, config.env, segment_steps)
@@ -358,25 +360,27 @@ def _reference(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
 
 
 def _check_labels(
-    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int
+    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int, k: int
 ) -> None:
     if horizon is not None and segment_steps > horizon:
         raise UserError(
             f"segment_steps={segment_steps} is longer than an episode of {config.env}, which ends after {horizon} "
             f"steps: ask for {horizon} or fewer."
         )
+    number = "two" if k == 2 else k
     for name, steps in room.items():
-        least = segment_steps * n_envs + (n_envs == 1)  # of one environment, two segments begin a step apart
+        least = (segment_steps - 1 + -(-k // n_envs)) * n_envs  # of one environment, segments begin a step apart
         if steps < least:
             raise UserError(
-                f"{name}={steps} over {n_envs} environments holds no two segments of {segment_steps} steps: take at "
-                f"least {least}."
+                f"{name}={steps} over {n_envs} environments holds no {number} segments of {segment_steps} steps: take "
+                f"at least {least}."
             )
-    shown = 2 * config.labels * segment_steps
+    shown = k * config.labels * segment_steps
     if shown > config.steps:
         raise UserError(
-            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour (two "
-            f"segments of {segment_steps} each), so ask for {config.steps // (2 * segment_steps)} labels or fewer."
+            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour "
+            f"({number} segments of {segment_steps} each), so ask for {config.steps // (k * segment_steps)} labels or "
+            f"fewer."
         )
 
 
