@@ -162,6 +162,14 @@ def test_a_run_that_broke_off_ends_as_the_unbroken_one(tmp_path, kind):
     assert is_finished(left)
 
 
+def test_a_run_that_began_with_cloned_behaviour_goes_on_from_it(tmp_path, whole):
+    config = replace(SMALL, demonstrations=(str(whole),), demonstration_steps=200, cloning_epochs=2, kl_beta=0.1)
+    unbroken = run(replace(config, out=tmp_path / "unbroken"))
+    left = broken(replace(config, out=tmp_path / "broken"), after=200 + int(0.7 * config.steps))
+    resume(left, quiet=True)
+    assert set(same(unbroken, left).values()) == {True}
+
+
 def test_a_run_that_breaks_off_again_and_again_ends_as_the_unbroken_one(tmp_path, whole):
     left = broken(replace(SMALL, out=tmp_path / "broken"), after=600)
     for after in (150, 450):

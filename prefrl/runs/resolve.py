@@ -17,6 +17,7 @@ from prefrl.experience.backends import DRAWS, find_backends
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
+from prefrl.policies.demonstrations import check_demonstrations
 from prefrl.policies.learners import check_settings, learner_class
 from prefrl.policies.policy import Policy
 from prefrl.policies.reference import find_reference
@@ -94,7 +95,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         "device": fastest if config.device == "auto" else config.device,
         "out": Path(config.out or _folder(config)),
     }
-    known |= _reference(config, env)
+    known |= _reference(config, env) | _start(config, env)
     known["ten_episodes"] = _ten_episodes(env, n_envs)
     known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
     if isinstance(config, TrainConfig):
@@ -329,7 +330,7 @@ def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
             f"reward_from={str(config.reward_from)!r} pays a finished reward and asks nothing, and labels="
             f"{config.labels} asks: set labels to 0."
         )
-    folder = Path(str(config.reward_from).replace("{env}", slug(config.env)).replace("{seed}", str(config.seed)))
+    folder = Path(_of_this_run(str(config.reward_from), config))
     r_hat = RewardEnsemble.load(folder / "reward.safetensors")
     for here, theirs in zip(env.spaces, (r_hat.observation_space, r_hat.action_space), strict=True):
         if not same_inputs(here, theirs):
@@ -353,10 +354,32 @@ def _reference(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
         raise UserError("kl_target adapts kl_beta by factors, and 0 stays 0: give a kl_beta above 0, or leave it out.")
     reference = config.reference or AT_THE_START
     if reference != AT_THE_START:
-        reference = reference.replace("{env}", slug(config.env)).replace("{seed}", str(config.seed))
+        reference = _of_this_run(reference, config)
         Policy(find_reference(reference), *env.spaces)
     usual = FIRST_BETA if config.kl_target else 0.0
     return {"kl_beta": usual if beta is None else beta, "reference": reference}
+
+
+def _start(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
+    """What the policy begins with.
+
+    Raises:
+        UserError: a policy, or demonstrations, that cannot be read or are of other spaces.
+    """
+    names = tuple(_of_this_run(name, config) for name in config.demonstrations)
+    if config.start_from is None:
+        check_demonstrations(names, *env.spaces)
+        return {"demonstrations": names}
+    if names:
+        raise UserError("start_from takes a policy's weights and demonstrations clone behaviour: give one of them.")
+    start = _of_this_run(config.start_from, config)
+    Policy(find_reference(start), *env.spaces)
+    return {"start_from": start}
+
+
+def _of_this_run(name: str, config: BaselineConfig) -> str:
+    """A name in which {env} and {seed} stand for this run's, as folders have them."""
+    return name.replace("{env}", slug(config.env)).replace("{seed}", str(config.seed))
 
 
 def _check_labels(
@@ -386,6 +409,7 @@ def _check_labels(
 
 def _check_numbers(config: BaselineConfig) -> None:
     positive = ["steps", "n_envs", "phases", "reward_window", "reward_std", "kl_target"]
+    positive += ["demonstration_steps", "cloning_epochs"]
     if isinstance(config, TrainConfig):
         positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
         positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at"]

@@ -80,6 +80,15 @@ class BaselineConfig:
     """What kl_beta holds the policy near: start (the policy as its training begins), a run's folder, or a
     policy.safetensors; {env} and {seed} stand for this run's. With kl_beta 0 the divergence is measured, and costs
     nothing. Default: start."""
+    start_from: str | None = None
+    """Begin with the weights and the observation statistics of a saved policy: a run's folder, or a policy.safetensors;
+    {env} and {seed} stand for this run's."""
+    demonstrations: tuple[str, ...] = ()
+    """Begin with the behaviour of others, cloned: runs' folders, whose policies act anew, or local Minari datasets."""
+    demonstration_steps: int = 10_000
+    """Steps that the policy of each run acts as a demonstration; they are none of `steps`."""
+    cloning_epochs: int = 20
+    """Passes over the demonstrations, at most: those are kept that make a held-out tenth most likely."""
 
 
 @dataclass(frozen=True)
