@@ -94,7 +94,7 @@ class RawPolicy(nn.Module):
         about: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
     ) -> RawPolicy:
-        """The policy of which these were saved, by their names in its `state_dict`.
+        """The policy of which these were saved, as `content` gives them; a file of another learner has no bounds.
 
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: this is not what a policy for these spaces is made of.
@@ -102,9 +102,10 @@ class RawPolicy(nn.Module):
         policy = rebuilt(about, tensors, observation_space, action_space)
         made = cls(policy, observation_space, action_space, about)
         for name, buffer in made.named_buffers(recurse=False):
-            if tensors[name].shape != buffer.shape:
-                raise ValueError(f"its {name} is of shape {tuple(tensors[name].shape)}")
-            buffer.copy_(tensors[name])
+            saved = tensors.get(name, buffer) if name in ("action_low", "action_high") else tensors[name]
+            if saved.shape != buffer.shape or saved.isnan().any():
+                raise ValueError(f"its {name} is of shape {tuple(saved.shape)}, or no number")
+            buffer.copy_(saved)
         return made
 
     def content(self) -> dict[str, Tensor]:
