@@ -23,6 +23,7 @@ from prefrl.policies.direct_answers import DirectAnswers, Shown
 from prefrl.policies.implicit import ImplicitReward
 from prefrl.rewards.fit import FitReport, Steps
 from prefrl.words.direct_losses import discounted
+from prefrl.words.errors import UserError
 from prefrl.words.optimisers import restore_optimiser
 from prefrl.words.preference import Preference
 from prefrl.words.process import flush_subnormals
@@ -83,7 +84,16 @@ class DirectFit:
         self.adam = self._new_adam()
 
     def add(self, preferences: Sequence[Preference]) -> None:
-        """Take in new answers; skipped ones teach nothing and are left out."""
+        """Take in new answers; skipped ones teach nothing and are left out.
+
+        Raises:
+            UserError: an answer is about more than two segments.
+        """
+        if other := next((p.query.kind for p in preferences if p.query.kind != "pair"), None):
+            raise UserError(
+                f"a direct method learns from answers about two segments, and one of these is of the kind {other!r}: "
+                f"use --method reward, or answers to pairs."
+            )
         decided = [p for p in preferences if p.mu is not None]
         self.answers.add(decided, self.rng.random(len(decided)) < self.held_out)
         if self.has_begun:

@@ -32,6 +32,9 @@ class BaselineConfig:
     """Seeds everything: environments, networks, questions, labelers."""
     learner: str = "ppo"
     """ppo, a2c, trpo, or an import path "package.module:Class" to a stable-baselines3 on-policy class."""
+    preset: str | None = None
+    """Whose settings to begin from: mujoco, classic, pixels, continuous or discrete. Default: by what the environment
+    is; a run says as it begins which it took, and why."""
     set: tuple[str, ...] = ()
     """Learner settings that replace the family's, as name=value: learning_rate=1e-4 n_steps=64."""
     env_kwargs: tuple[str, ...] | None = None
@@ -83,7 +86,11 @@ class PreferenceConfig(BaselineConfig):
     """What every run that learns its reward shares."""
 
     labeler: str = "oracle"
-    """Who answers: oracle, human (people, at `prefrl label`), or an import path "package.module:factory"."""
+    """Who answers: oracle, human (people, at `prefrl label`), judge (by a constitution), or an import path
+    "package.module:factory"."""
+    constitution: Path | None = None
+    """The judge's principles, a TOML file: predicates on observations and actions, or questions that are put to a
+    language or vision model. See `prefrl.queries.constitution`."""
     patience: float = 0.0
     """Seconds that a phase waits for people to answer all that is open; 0 trains on, inf waits for every answer."""
     keep_up: float = 0.5
@@ -100,11 +107,14 @@ class PreferenceConfig(BaselineConfig):
     labels_from: tuple[str, ...] = ()
     """Answers to start from, besides `labels`: run folders, stores, or folders that `prefrl labels export` wrote."""
     teachers: tuple[str, ...] = ("oracle",)
-    """Annotators that share the oracle's questions: oracle, stochastic, mistake, skip, equal, myopic, right90,
+    """Annotators that share the oracle's questions: oracle, stochastic, soft, mistake, skip, equal, myopic, right90,
     or settings such as beta=1,gamma=0.9 or accuracy=0.8."""
     strategy: str | None = None
     """Which pairs are asked: disagreement, uniform, entropy, member_entropy, information_gain, coverage,
     coverage_disagreement, or an import path. Default: disagreement; of a direct method uniform."""
+    pairs: Literal["any", "same-start"] | None = None
+    """Which segments are compared: any two, or same-start, two that begin an episode and show the same there. Default:
+    any, or same-start where the environment's metadata["same_start"] says so."""
     candidates: int = 10
     """Pairs sampled for each one asked (paper: 10)."""
     schedule: str = "annealed"
