@@ -19,6 +19,7 @@ from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
 from prefrl.policies.demonstrations import check_demonstrations
 from prefrl.policies.learners import check_settings, learner_class
+from prefrl.policies.methods import method_fields
 from prefrl.policies.policy import Policy
 from prefrl.policies.reference import find_reference
 from prefrl.policies.terms import FIRST_BETA
@@ -66,12 +67,14 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     find_backends(config.backend)
     env = look_at(config)
     preset = env.preset
-    settings = {
+    by_method = method_fields(config, preset)
+    settings = by_method.get("settings") or {
         **preset.learners.get(config.learner, {}),
         **env.tuned.get(config.learner, {}),
         **name_value(config.set, "learner setting"),
     }
-    check_settings(config.learner, settings)
+    if not by_method:
+        check_settings(config.learner, settings)
     if config.device not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {config.device!r}: it is auto, cpu or cuda.")
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -102,6 +105,8 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         known["segment_steps"] = segment_steps
         known["pairs"] = config.pairs or ("same-start" if env.same_start else None)
         known["reward_from"] = _reward_from(config, env)
+        known |= {"strategy": config.strategy or "disagreement"} | by_method
+        find_strategy(known["strategy"])
         _check_names(config, resume)
         _check_idle(config)
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
@@ -277,7 +282,6 @@ def _explore_steps(config: BaselineConfig, n_envs: int, segment_steps: int) -> i
 
 
 def _check_names(config: TrainConfig, resume: bool) -> None:
-    find_strategy(config.strategy)
     find_factory(config.labeler)
     schedule = lookup("schedule", config.schedule, SCHEDULES)
     label_counts(config.labels, min(config.phases, 1000), 0.0, schedule)  # of one's own, it may be none
@@ -322,8 +326,10 @@ def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
         UserError: it is not, or does not; or there is none, and no labels either.
     """
     if config.reward_from is None:
-        if not config.labels:
-            raise UserError("labels=0 must be more than zero, unless reward_from pays a finished reward.")
+        if not config.labels and not config.labels_from:
+            raise UserError(
+                "labels=0 must be more than zero, unless reward_from pays a finished reward or labels_from has answers."
+            )
         return None
     if config.labels:
         raise UserError(
