@@ -98,6 +98,8 @@ KINDS = {
     "judge": replace(SMALL, labeler="judge", constitution=Path(__file__).parent / "judge.toml"),
     "plain": SMALL,
     "irrational": replace(SMALL, teachers=("stochastic", "mistake", "skip", "right80"), strategy="coverage"),
+    "rankings": replace(SMALL, question="ranking", labels=24, teachers=("stochastic", "equal", "right80")),
+    "best": replace(SMALL, question="best", k=3, labels=24),
     "overlap": replace(SMALL, overlap=True),
     "target": replace(SMALL, objective="target", max_answers=10),
     "frozen": replace(SMALL, freeze_reward_at=0.4),
@@ -107,6 +109,12 @@ KINDS = {
     "td3": replace(SMALL, learner="td3", set=(*REPLAYING, "action_noise=0.1"), unsupervised=False),
     "sde": replace(SMALL, set=(*SMALL.set, "use_sde=true")),
     "pixels": replace(SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400),
+    "dpo": replace(SMALL, method="dpo", set=("n_steps=32",)),
+    "cpl": replace(SMALL, method="cpl", set=("n_steps=32",), clone_epochs=2, strategy="entropy", max_answers=30),
+    "dpo on pixels": replace(
+        SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400, method="dpo",
+        set=("n_steps=32",), clone_segments="preferred", clone_epochs=1,
+    ),
     "anchored": replace(SMALL, kl_beta=0.1, kl_target=1.0),
     "true reward": BaselineConfig(
         env=SMALL.env, steps=SMALL.steps, n_envs=2, set=SMALL.set, tensorboard=False
@@ -152,7 +160,7 @@ def same(one, other):
 
 def asked_and_answered(folder):
     with Store(folder / "labels.sqlite") as store:
-        return [(p.query.key, p.mu, p.labeler) for p in store.answers()[0]]
+        return [(p.query.key, p.mu, p.choice, p.labeler) for p in store.answers()[0]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -166,6 +174,14 @@ def test_a_run_that_broke_off_ends_as_the_unbroken_one(tmp_path, kind):
     if isinstance(config, TrainConfig):
         assert asked_and_answered(whole) == asked_and_answered(left)
     assert is_finished(left)
+
+
+def test_a_run_that_began_with_cloned_behaviour_goes_on_from_it(tmp_path, whole):
+    config = replace(SMALL, demonstrations=(str(whole),), demonstration_steps=200, cloning_epochs=2, kl_beta=0.1)
+    unbroken = run(replace(config, out=tmp_path / "unbroken"))
+    left = broken(replace(config, out=tmp_path / "broken"), after=200 + int(0.7 * config.steps))
+    resume(left, quiet=True)
+    assert set(same(unbroken, left).values()) == {True}
 
 
 def test_a_run_that_breaks_off_again_and_again_ends_as_the_unbroken_one(tmp_path, whole):

@@ -106,8 +106,8 @@ class Replayer:
     def explore(self, vector_steps: int) -> None:
         """Act before anybody is asked anything, at random or to reach new states; the critics then begin anew."""
         entropy, envs = self._entropy, self.env.num_envs
-        if entropy is None:
-            self.model.learning_starts = max(self.model.learning_starts, vector_steps * envs)  # at random until then
+        at_random = vector_steps * envs if entropy is None else self.model.learning_starts
+        self.model.learning_starts = min(at_random, vector_steps * envs)
         taken, looked = 0, -vector_steps
         while taken < vector_steps:
             steps = min(self.rollout_steps, vector_steps - taken)
@@ -194,6 +194,7 @@ class Replayer:
             "variables": {name: recursive_getattr(self.model, name) for name in variables},
             "steps": self.model.num_timesteps,
             "updates": self.model._n_updates,
+            "learning_starts": self.model.learning_starts,
             "owed": self._owed,
             "actions": self.model.action_space.np_random.bit_generator.state,
             "buffer": {name: getattr(self.buffer, name)[:size] for name in ARRAYS},
@@ -210,7 +211,7 @@ class Replayer:
         for name, value in state["variables"].items():
             recursive_getattr(self.model, name).data.copy_(value)
         self.model.num_timesteps, self.model._n_updates = state["steps"], state["updates"]
-        self._owed = state["owed"]
+        self.model.learning_starts, self._owed = state["learning_starts"], state["owed"]
         self.model.action_space.np_random.bit_generator.state = state["actions"]
         for name, rows in state["buffer"].items():
             getattr(self.buffer, name)[: len(rows)] = rows

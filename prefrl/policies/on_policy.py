@@ -21,14 +21,22 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.experience.backends import CUT_SHORT
-from prefrl.policies.learners import LEARNERS, as_json, check_policy, check_settings, learner_class, with_classes
+from prefrl.policies.learners import (
+    LEARNERS,
+    POLICIES,
+    as_json,
+    check_policy,
+    check_settings,
+    learner_class,
+    with_classes,
+)
 from prefrl.policies.policy import CLIP_OBSERVATIONS, Policy, rebuilt
 from prefrl.policies.reference import FILE, Reference
 from prefrl.policies.terms import Anchor, Taken
@@ -89,12 +97,12 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def made(name: str, policy: str, env: VecEnv, settings: Mapping[str, Any], **kwargs: Any) -> Any:
+def made(name: str, policy: str | type[BasePolicy], env: VecEnv, settings: Mapping[str, Any], **kwargs: Any) -> Any:
     """The algorithm of a learner.
 
     Args:
         name: of the learner.
-        policy: of the two that stable-baselines3 has for vectors and for images.
+        policy: its class, or stable-baselines3's name for it.
         env: where it acts.
         settings: as they were asked for.
         kwargs: as the algorithm takes them.
@@ -103,7 +111,8 @@ def made(name: str, policy: str, env: VecEnv, settings: Mapping[str, Any], **kwa
         UserError: it refuses them.
     """
     try:
-        return learner_class(name)(policy, env, **kwargs)
+        algorithm: Any = learner_class(name)
+        return algorithm(policy, env, **kwargs)
     except Exception as error:  # its own checks of its settings: assertions and anything else
         asked = " ".join(f"{setting}={value}" for setting, value in settings.items())
         said = " ".join(f"{type(error).__name__}: {error}".split())
@@ -161,6 +170,8 @@ class Learner:
             `LearnedReward.due`.
         anchor: holds the policy near a reference. The observation statistics then stay as they are when training
             begins, so that inputs mean the same to both.
+        start: what the policy knows before it first acts; it is given the learner. The observation statistics then stay
+            as it leaves them.
 
     Raises:
         UserError: unknown learner, or settings it does not take or cannot be made with.
@@ -176,9 +187,10 @@ class Learner:
         entropy_bonus: float = 0.0,
         due: Callable[[], NDArray[np.float32]] | None = None,
         anchor: Anchor | None = None,
+        start: Callable[[Learner], None] | None = None,
     ) -> None:
         check_settings(name, settings)
-        self.name, self.progress, self.due, self.anchor = name, 0.0, due, anchor
+        self.name, self.progress, self.due, self.anchor, self.start = name, 0.0, due, anchor, start
         self._ongoing = Ongoing(env)
         self.env: VecEnv = self._ongoing
         self.normaliser = None
@@ -200,9 +212,8 @@ class Learner:
         with warnings.catch_warnings():  # rollouts are cut anyway, so a last minibatch may be smaller than the others
             warnings.filterwarnings("ignore", "You have specified a mini-batch size")
             warnings.filterwarnings("ignore", "You are trying to run .* on the GPU")  # vectors go there if asked to
-            self.model: OnPolicyAlgorithm = made(
-                name, self.policy_name, self.env, settings, seed=seed, device=device, **kwargs
-            )
+            policy = POLICIES[self.policy_name]
+            self.model: OnPolicyAlgorithm = made(name, policy, self.env, settings, seed=seed, device=device, **kwargs)
         self._pay_rollouts(entropy_bonus)
         self.rollout_steps = self.model.n_steps
         self.model.set_logger(Logger(folder=None, output_formats=[]))
@@ -268,7 +279,10 @@ class Learner:
         buffer.compute_returns_and_advantage = paid  # type: ignore[method-assign]
 
     def explore(self, vector_steps: int) -> None:
-        """Act with the policy as it is, learning nothing: the random policy *network* of the paper (appendix A)."""
+        """Act with the policy as it begins, learning nothing: the random policy *network* of the paper (appendix A)."""
+        if self.start is not None:
+            self.start(self)
+            self._hold_statistics()
         observations = self.env.reset()
         for step in range(1, vector_steps + 1):
             if self._draws_noise(step - 1):
@@ -279,6 +293,7 @@ class Learner:
                 self.due()  # nobody learns from them: they count towards learned returns, and are let go
         if self.anchor is not None:
             self.anchor.begin(lambda: self._frozen(*self._content()), self.env.num_envs)
+            self._ongoing.keeps = True
             self._hold_statistics()
 
     def _frozen(self, about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Reference:
@@ -287,9 +302,15 @@ class Learner:
 
     def _hold_statistics(self) -> None:
         """Observations are normalised by the statistics of now, from now on."""
-        self._ongoing.keeps = True
         if self.normaliser is not None:
             self.normaliser.training = False
+
+    def take_statistics(self, mean: NDArray[Any], var: NDArray[Any], count: float) -> None:
+        """Normalise observations by these means and variances of so many; those of images are left alone."""
+        if self.normaliser is not None:
+            rms = self.normaliser.obs_rms
+            assert isinstance(rms, RunningMeanStd)
+            rms.mean, rms.var, rms.count = mean, var, count
 
     def _draws_noise(self, step: int) -> bool:
         """Whether a policy with `use_sde` draws its noise anew before this step of exploring, as learning does."""
@@ -342,15 +363,15 @@ class Learner:
             part = recursive_getattr(self.model, name)
             if isinstance(part, torch.optim.Optimizer):
                 restore_optimiser(part, saved)
-        if self.normaliser is not None:
-            rms, seen = self.normaliser.obs_rms, state["observations"]
-            assert isinstance(rms, RunningMeanStd)
-            rms.mean, rms.var, rms.count = seen["mean"], seen["var"], seen["count"]
+        if state["observations"] is not None:
+            self.take_statistics(**state["observations"])
         self.model.num_timesteps = state["steps"]
         if state["updates"] is not None:
             self.model._n_updates = state["updates"]
         if self.anchor is not None:
             self.anchor.restore(state["anchor"], self._frozen, self.env.num_envs)
+            self._ongoing.keeps = True
+        if self.anchor is not None or self.start is not None:
             self._hold_statistics()
 
     def save(self, path: Path) -> None:

@@ -33,14 +33,15 @@ class Judge:
 
     Attributes:
         agreed: questions put to a model in both orders that it answered alike.
-        asked: questions put to it.
+        asked: questions put to it in both orders, of which it decided both or called both equal.
+        chose_first: of all clips it chose, how many stood first; `chose` counts them all.
     """
 
     def __init__(
         self, constitution: Constitution, cache: Path | None = None, draw: Callable[[Segment], Any] | None = None
     ) -> None:
         self.constitution, self._draw = constitution, draw
-        self.asked = self.agreed = 0
+        self.asked = self.agreed = self.chose = self.chose_first = 0
         self._client: ModelClient | None = None
         if constitution.asks_a_model:
             assert constitution.endpoint is not None, "whoever made the constitution has seen to that"
@@ -67,13 +68,18 @@ class Judge:
         ]
 
     def measures(self) -> dict[str, float]:
-        """Columns of metrics.csv: what the model was asked, how often both orders agreed, and what it cost."""
+        """Columns of metrics.csv: what the model was asked, how far it goes by the order, and what it cost.
+
+        judge_order_agreement is the share of questions on which both orders agree; judge_first_share that of the chosen
+        clips that stood first, half of them where the order is nothing to the model.
+        """
         if self._client is None:
             return {}
         return {
             "judge_requests": self._client.requests,
             "judge_cached": self._client.cached,
             "judge_order_agreement": self.agreed / self.asked if self.asked else float("nan"),
+            "judge_first_share": self.chose_first / self.chose if self.chose else float("nan"),
             "judge_cost": self._client.cost,
         }
 
@@ -81,11 +87,18 @@ class Judge:
         """The counts, as JSON values; answers depend on nothing else."""
         client = self._client
         counts = [client.requests, client.cached, client.input_tokens, client.output_tokens] if client else []
-        return {"asked": self.asked, "agreed": self.agreed, "client": counts}
+        return {
+            "asked": self.asked,
+            "agreed": self.agreed,
+            "chose": self.chose,
+            "chose_first": self.chose_first,
+            "client": counts,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        self.asked, self.agreed = state["asked"], state["agreed"]
+        for name in ("asked", "agreed", "chose", "chose_first"):
+            setattr(self, name, state[name])
         if self._client is not None and state["client"]:
             client = self._client
             client.requests, client.cached, client.input_tokens, client.output_tokens = state["client"]
@@ -101,6 +114,8 @@ class Judge:
 
     def _both(self, there: Verdict, back: Verdict) -> tuple[float | None, str]:
         """The weight on the left segment by both orders, and what was said."""
+        chosen = [verdict.weight for verdict in (there, back) if verdict.weight in (0, 1)]
+        self.chose, self.chose_first = self.chose + len(chosen), self.chose_first + chosen.count(1)
         words = f"left first: {there.words.strip()}\nright first: {back.words.strip()}"
         if there.weight is None or back.weight is None:
             return None, words

@@ -114,7 +114,7 @@ TEACHERS: dict[str, Teacher] = {
         Teacher("right70", accuracy=0.7),
     )
 }
-"""Teachers by name: B-Pref's six at B-Pref's settings, one that says probabilities, four by how often they are right."""
+"""Teachers by name: B-Pref's six at B-Pref's settings, one that says chances, and four by how often they are right."""
 
 
 def parse_teacher(text: str) -> Teacher:
@@ -323,7 +323,12 @@ class Oracle:
         lengths = np.array([len(segment) for query in queries for segment in query.segments])
         draws = self._rng.random((n, k + 4))
         annotator = (draws[:, 0] * len(self.teachers)).astype(np.intp)
-        beta, gamma, mistake, skip, equal, decision_s, spread, steps_per_second = self._settings[annotator].T
+        beta, gamma, mistake, soft, skip, equal, decision_s, spread, steps_per_second = self._settings[annotator].T
+        if soft.any():
+            raise UserError(
+                f"teacher {next(t.name for t in self.teachers if t.soft)!r} says how likely the left of two is to win, "
+                f"and was asked about {k} at a time: ask pairs, or take another teacher."
+            )
         steps_to_go = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(len(rewards))
         weights = np.repeat(np.repeat(gamma, k), lengths) ** steps_to_go
         returns, error = (part.reshape(n, k) for part in _returns(rewards, lengths))

@@ -17,13 +17,16 @@ from prefrl.experience.backends import DRAWS, find_backends
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
+from prefrl.policies.demonstrations import check_demonstrations
 from prefrl.policies.learners import check_settings, check_spaces, replays
+from prefrl.policies.methods import method_fields
 from prefrl.policies.policy import Policy
 from prefrl.policies.reference import find_reference
 from prefrl.policies.terms import FIRST_BETA
 from prefrl.queries.exchange import inherit
 from prefrl.queries.labelers import LABELERS, find_factory, is_shown_to_a_model
 from prefrl.queries.oracle import parse_teacher
+from prefrl.queries.questions import segments_in
 from prefrl.queries.store import Store, check_free, check_url
 from prefrl.queries.strategies import find_strategy
 from prefrl.rewards.reward_model import RewardEnsemble
@@ -68,14 +71,16 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     check_spaces(config.learner, config.env, *env.spaces)
     preset = env.preset
     replay = presets.REPLAY_PRESETS.get(config.learner, presets.OF_OWN) if replayed else presets.NOTHING
-    settings = {
+    by_method = method_fields(config, preset)
+    settings = by_method.get("settings") or {
         **preset.learners.get(config.learner, {}),
         **({"buffer_size": min(config.steps, presets.MOST_REPLAYED)} if replayed else {}),
         **replay.settings,
         **env.tuned.get(config.learner, {}),
         **name_value(config.set, "learner setting"),
     }
-    check_settings(config.learner, settings)
+    if not by_method:
+        check_settings(config.learner, settings)
     if config.device not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {config.device!r}: it is auto, cpu or cuda.")
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -103,18 +108,21 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     }
     if session_steps := config.session_steps or by_family.get("session_steps"):
         known["phases"] = max(1, round((config.steps - known["explore_steps"]) / session_steps))
-    known |= _reference(config, env)
+    known |= _reference(config, env) | _start(config, env)
     known["ten_episodes"] = _ten_episodes(env, n_envs)
     known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
     if isinstance(config, TrainConfig):
         known["segment_steps"] = segment_steps
         known["pairs"] = config.pairs or ("same-start" if env.same_start else None)
         known["reward_from"] = _reward_from(config, env)
+        known |= {"strategy": config.strategy or "disagreement"} | by_method
+        find_strategy(known["strategy"])
         _check_names(config, resume)
         _check_idle(config)
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
-        _check_labels(config, segment_steps, env.horizon, room, n_envs)
+        known["k"] = segments_in(config)
+        _check_labels(config, segment_steps, env.horizon, room, n_envs, known["k"])
         if config.session_labels is not None:
             phases = known.get("phases", config.phases)
             in_sessions(config.labels, max(1, round(config.freeze_reward_at * phases)), config.session_labels)
@@ -185,8 +193,9 @@ class EnvironmentFacts:
         chosen += [f"segments of {segment_steps} steps"] if segment_steps else []
         limit = f"a horizon of {self.horizon:,} steps" if self.horizon else "no time limit"
         begins = f"from preset {self.family}" if learner in self.preset.learners else f"from {learner}'s own settings"
+        why = "they suit any environment" if learner in presets.REPLAY_PRESETS else self.why
         return (
-            f"{self.name} begins {begins}, because {self.why}; with {limit}{''.join(f', {each}' for each in chosen)}. "
+            f"{self.name} begins {begins}, because {why}; with {limit}{''.join(f', {each}' for each in chosen)}. "
             f"--preset NAME takes another, --set name=value changes one setting."
         )
 
@@ -217,6 +226,7 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
         isinstance(env.action_space, gym.spaces.Box),
         (env.spec or spec).max_episode_steps,  # as it was made: an argument may have changed it
         float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None,
+        hasattr(env.unwrapped, "tables"),
     )
     family, why = (config.preset, "it was asked for") if config.preset else presets.family(facts)
     if family in presets.BY_HORIZON:
@@ -252,6 +262,11 @@ def _check_replaying(config: BaselineConfig, replayed: bool) -> None:
         raise UserError(
             f"a reference holds policies that learn from each step once, and learner {config.learner!r} replays: leave "
             f"kl_beta, kl_target and reference out, or take ppo."
+        )
+    if replayed and (config.start_from is not None or config.demonstrations):
+        raise UserError(
+            f"learner {config.learner!r} cannot begin with what another has learned: leave start_from and "
+            f"demonstrations out, or take ppo."
         )
     if replayed and isinstance(config, TrainConfig) and config.entropy_bonus:
         raise UserError(
@@ -307,7 +322,6 @@ def _explore_steps(config: BaselineConfig, n_envs: int, segment_steps: int) -> i
 
 
 def _check_names(config: TrainConfig, resume: bool) -> None:
-    find_strategy(config.strategy)
     find_factory(config.labeler)
     schedule = lookup("schedule", config.schedule, SCHEDULES)
     label_counts(config.labels, min(config.phases, 1000), 0.0, schedule)  # of one's own, it may be none
@@ -352,15 +366,17 @@ def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
         UserError: it is not, or does not; or there is none, and no labels either.
     """
     if config.reward_from is None:
-        if not config.labels:
-            raise UserError("labels=0 must be more than zero, unless reward_from pays a finished reward.")
+        if not config.labels and not config.labels_from:
+            raise UserError(
+                "labels=0 must be more than zero, unless reward_from pays a finished reward or labels_from has answers."
+            )
         return None
     if config.labels:
         raise UserError(
             f"reward_from={str(config.reward_from)!r} pays a finished reward and asks nothing, and labels="
             f"{config.labels} asks: set labels to 0."
         )
-    folder = Path(str(config.reward_from).replace("{env}", slug(config.env)).replace("{seed}", str(config.seed)))
+    folder = Path(_of_this_run(str(config.reward_from), config))
     r_hat = RewardEnsemble.load(folder / "reward.safetensors")
     for here, theirs in zip(env.spaces, (r_hat.observation_space, r_hat.action_space), strict=True):
         if not same_inputs(here, theirs):
@@ -384,37 +400,62 @@ def _reference(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
         raise UserError("kl_target adapts kl_beta by factors, and 0 stays 0: give a kl_beta above 0, or leave it out.")
     reference = config.reference or AT_THE_START
     if reference != AT_THE_START:
-        reference = reference.replace("{env}", slug(config.env)).replace("{seed}", str(config.seed))
+        reference = _of_this_run(reference, config)
         Policy(find_reference(reference), *env.spaces)
     usual = FIRST_BETA if config.kl_target else 0.0
     return {"kl_beta": usual if beta is None else beta, "reference": reference}
 
 
+def _start(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
+    """What the policy begins with.
+
+    Raises:
+        UserError: a policy, or demonstrations, that cannot be read or are of other spaces.
+    """
+    names = tuple(_of_this_run(name, config) for name in config.demonstrations)
+    if config.start_from is None:
+        check_demonstrations(names, *env.spaces)
+        return {"demonstrations": names}
+    if names:
+        raise UserError("start_from takes a policy's weights and demonstrations clone behaviour: give one of them.")
+    start = _of_this_run(config.start_from, config)
+    Policy(find_reference(start), *env.spaces)
+    return {"start_from": start}
+
+
+def _of_this_run(name: str, config: BaselineConfig) -> str:
+    """A name in which {env} and {seed} stand for this run's, as folders have them."""
+    return name.replace("{env}", slug(config.env)).replace("{seed}", str(config.seed))
+
+
 def _check_labels(
-    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int
+    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int, k: int
 ) -> None:
     if horizon is not None and segment_steps > horizon:
         raise UserError(
             f"segment_steps={segment_steps} is longer than an episode of {config.env}, which ends after {horizon} "
             f"steps: ask for {horizon} or fewer."
         )
+    number = "two" if k == 2 else k
     for name, steps in room.items():
-        least = segment_steps * n_envs + (n_envs == 1)  # of one environment, two segments begin a step apart
+        least = (segment_steps - 1 + -(-k // n_envs)) * n_envs  # of one environment, segments begin a step apart
         if steps < least:
             raise UserError(
-                f"{name}={steps} over {n_envs} environments holds no two segments of {segment_steps} steps: take at "
-                f"least {least}."
+                f"{name}={steps} over {n_envs} environments holds no {number} segments of {segment_steps} steps: take "
+                f"at least {least}."
             )
-    shown = 2 * config.labels * segment_steps
+    shown = k * config.labels * segment_steps
     if shown > config.steps:
         raise UserError(
-            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour (two "
-            f"segments of {segment_steps} each), so ask for {config.steps // (2 * segment_steps)} labels or fewer."
+            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour "
+            f"({number} segments of {segment_steps} each), so ask for {config.steps // (k * segment_steps)} labels or "
+            f"fewer."
         )
 
 
 def _check_numbers(config: BaselineConfig) -> None:
     positive = ["steps", "n_envs", "phases", "reward_window", "reward_std", "session_steps", "kl_target"]
+    positive += ["demonstration_steps", "cloning_epochs"]
     if isinstance(config, TrainConfig):
         positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
         positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at", "session_labels"]

@@ -131,6 +131,7 @@ def test_a_model_is_asked_in_both_orders(tmp_path):
         "judge_requests": 4,
         "judge_cached": 0,
         "judge_order_agreement": 1.0,
+        "judge_first_share": 0.5,
         "judge_cost": 0.0,
     }
 
@@ -152,6 +153,7 @@ def test_a_planted_preference_for_the_first_clip_is_recovered(tmp_path):
         judge([make_query(number) for number in range(300)])
     # Alike where one order says A and the other B: 2 * 0.6 * 0.4.
     assert judge.measures()["judge_order_agreement"] == pytest.approx(0.48, abs=0.1)
+    assert judge.measures()["judge_first_share"] == pytest.approx(0.6, abs=0.06)
 
 
 @pytest.mark.parametrize(
