@@ -4,8 +4,9 @@
     python -m benchmarks.scale
 
 Tasks whose reward hardly varies: 1 a step in CartPole, -1 in Acrobot, until an episode ends by itself. The runs are
-those of `prefrl compare --env CartPole-v1 --labels 200 --steps 60000 --seeds 5` and of the same on Acrobot-v1 with
-150,000 steps; plain PPO has the same environments, settings and observation normalisation, and the reward as it is.
+those of `prefrl compare --env CartPole-v1 --preset classic --labels 200 --steps 60000 --seeds 5` and of the same on
+Acrobot-v1 with 150,000 steps; plain PPO has the same environments, settings and observation normalisation, and the
+reward as it is.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def plain(config: BaselineConfig) -> float:
 
 def comparison(task: str) -> CompareConfig:
     """What `prefrl compare` is asked."""
-    return CompareConfig(env=task, labels=(LABELS,), steps=STEPS[task], seeds=SEEDS, out=Path("runs/scale") / task)
+    asked = {"labels": (LABELS,), "steps": STEPS[task], "seeds": SEEDS, "preset": "classic"}
+    return CompareConfig(env=task, **asked, out=Path("runs/scale") / task)
 
 
 def run(task: str) -> None:

@@ -21,7 +21,7 @@ from prefrl.queries.answering import Replies
 from prefrl.queries.questions import Questions, make_questions
 from prefrl.runs import checkpoint as checkpoints
 from prefrl.runs.awaited import Awaited
-from prefrl.runs.phases import Phase, schedule, warn_of_often
+from prefrl.runs.phases import Phase, schedule, warn_of_few, warn_of_often
 from prefrl.runs.runlog import Progress, RunLog
 from prefrl.runs.stopping import StoppedError, Stopping, in_words
 from prefrl.settings.resolved import Resolved
@@ -213,6 +213,7 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
     """
     for_small_networks()
     if not quiet:
+        print("" if resume else f"{config.taken}\n", end="", file=sys.stderr)
         warn_of_often(config)
     steps, state, damaged = checkpoints.newest(config.out) if resume else (0, None, [])
     for path in damaged:
@@ -222,6 +223,8 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
         progress = stack.enter_context(Progress(log.folder.name, config.steps, quiet, steps))
         stopping = stack.enter_context(Stopping(quiet))
         run = Run(config, log, progress, stopping, state["births"] if state else 0)
+        if not quiet:
+            warn_of_few(config, len(run.schedule), run.policy.rollout_steps)
         stack.callback(run.close)
         stack.callback(run.save)
         stack.enter_context(in_words(config))

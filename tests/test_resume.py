@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -57,6 +58,16 @@ class FragileEnv(gym.Env):
         return np.array([self.place, self.place**2], np.float32)
 
 
+def near_one(observations, actions):
+    """A principle of tests/judge.toml."""
+    return np.clip(1 - np.abs(observations[:, 0] - 1), 0, 1)
+
+
+def with_little_effort(observations, actions):
+    """Another."""
+    return np.abs(actions[:, 0]) < 0.5
+
+
 class FragileScreen(FragileEnv):
     """The same as the newest of four frames, with the place as a bright column."""
 
@@ -81,6 +92,7 @@ SMALL = TrainConfig(
     initial_epochs=4, fit_updates=4, phases=12, tensorboard=False,
 )  # fmt: skip
 KINDS = {
+    "judge": replace(SMALL, labeler="judge", constitution=Path(__file__).parent / "judge.toml"),
     "plain": SMALL,
     "irrational": replace(SMALL, teachers=("stochastic", "mistake", "skip", "right80"), strategy="coverage"),
     "overlap": replace(SMALL, overlap=True),
@@ -90,6 +102,7 @@ KINDS = {
     "trpo": replace(SMALL, learner="trpo", set=("n_steps=32",), entropy_bonus=0.01),
     "sde": replace(SMALL, set=(*SMALL.set, "use_sde=true")),
     "pixels": replace(SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400),
+    "anchored": replace(SMALL, kl_beta=0.1, kl_target=1.0),
     "true reward": BaselineConfig(
         env=SMALL.env, steps=SMALL.steps, n_envs=2, set=SMALL.set, tensorboard=False
     ),

@@ -145,7 +145,9 @@ def list_environments(match: str = "") -> str:
     for env_id in ids:
         spec = gym.registry[env_id]
         about = _metadata(spec)
-        segment = about.get("segment_steps", presets.SEGMENT_STEPS.get(spec.name, ""))
+        segment = about.get(
+            "segment_steps", presets.SEGMENT_STEPS.get(presets.task(spec.id, str(spec.entry_point)), "")
+        )
         lines.append(f"{env_id:<40} {spec.max_episode_steps or '':>8} {segment:>8}  {about.get('reward', '')}")
     return "\n".join(line.rstrip() for line in lines)
 

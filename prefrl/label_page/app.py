@@ -175,7 +175,7 @@ def create_app(
         """The questions that are yours now, oldest first; asking again keeps them yours."""
         name = who(request)
         leases = await asyncio.to_thread(store.lease, name, body.count, LEASE_S)
-        task = asyncio.create_task(studio.draw_ahead([key for lease in leases for key in _clips(lease)]))
+        task = asyncio.create_task(studio.draw_ahead([key for lease in leases for key in lease.clips]))
         ahead.add(task)
         task.add_done_callback(ahead.discard)
         return {"questions": [_shown(lease) for lease in leases], **await asyncio.to_thread(state)}
@@ -264,7 +264,7 @@ async def draw_ahead(store: Store, studio: Studio) -> None:
         try:
             queries = await asyncio.to_thread(store.unanswered, DRAWN_AHEAD)
             for query in queries:  # one after the other: what somebody is waiting for comes in between
-                await studio.draw_ahead([query.left.key, query.right.key])
+                await studio.draw_ahead([segment.key for segment in query.segments])
         except Exception:  # the database is away, or is damaged: whoever asks is told
             pass
         await asyncio.sleep(2)
@@ -277,13 +277,9 @@ def _sender(file: Path) -> Callable[[], Any]:
     return send
 
 
-def _clips(lease: Lease) -> list[str]:
-    return [lease.left_key, lease.right_key]
-
-
 def _shown(lease: Lease) -> dict[str, Any]:
-    """A question, as the page takes it; `clips` leaves room for more than two."""
-    return {"question": lease.key, "ticket": lease.ticket, "clips": _clips(lease)}
+    """A question, as the page takes it."""
+    return {"question": lease.key, "kind": lease.kind, "ticket": lease.ticket, "clips": list(lease.clips)}
 
 
 def _sentence(text: str, status: int, headers: Any = None) -> JSONResponse:

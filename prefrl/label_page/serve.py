@@ -42,7 +42,8 @@ def serve(config: LabelConfig) -> None:
     names = () if local else (host, socket.gethostname(), socket.getfqdn())
     hosts = (*LOOPBACK, *names, *config.allow_host)
     spec = find_spec(run.env)
-    instruction = config.instruction or presets.INSTRUCTIONS.get(spec.name, presets.INSTRUCTION)
+    known = presets.task(spec.id, str(spec.entry_point))
+    instruction = config.instruction or presets.INSTRUCTIONS.get(known, presets.INSTRUCTION)
     with SameStore(store_of(config.run, config.trust)) as store, bind(config.host, config.port) as bound:
         studio = Studio(config.run, store, Task.of(run), config.camera)
         try:

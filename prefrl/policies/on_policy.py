@@ -25,7 +25,15 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.experience.backends import CUT_SHORT
-from prefrl.policies.learners import LEARNERS, as_json, check_policy, check_settings, learner_class, with_classes
+from prefrl.policies.learners import (
+    LEARNERS,
+    POLICIES,
+    as_json,
+    check_policy,
+    check_settings,
+    learner_class,
+    with_classes,
+)
 from prefrl.policies.policy import CLIP_OBSERVATIONS, Policy, rebuilt
 from prefrl.policies.reference import FILE, Reference
 from prefrl.policies.terms import Anchor, Taken
@@ -154,7 +162,8 @@ class Learner:
             warnings.filterwarnings("ignore", "You have specified a mini-batch size")
             warnings.filterwarnings("ignore", "You are trying to run .* on the GPU")  # vectors go there if asked to
             try:
-                self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
+                policy = POLICIES[self.policy_name]
+                self.model = algorithm(policy, self.env, seed=seed, device=device, **kwargs)
             except Exception as error:  # its own checks of its settings: assertions and anything else
                 asked = " ".join(f"{setting}={value}" for setting, value in settings.items())
                 said = " ".join(f"{type(error).__name__}: {error}".split())

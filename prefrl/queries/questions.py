@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from prefrl.experience.recorder import Episode, Recorder, mean_steps, mean_true_return
+from prefrl.experience.task import Task
 from prefrl.queries.answering import Answering, Replies
 from prefrl.queries.asker import Asker
 from prefrl.queries.exchange import inherit
@@ -54,6 +55,9 @@ class Questions:
             keep_up=config.keep_up,
             slowdown=config.slowdown,
             stand_in_after_s=config.oracle_after,
+            constitution=config.constitution,
+            cache=folder / "judge",
+            task=Task.of(config),
         )
         self.answering = Answering(config.labeler, labeler, self.store)
         self.asker = Asker(find_strategy(config.strategy), config.candidates, config.segment_steps, rng)
@@ -82,7 +86,7 @@ class Questions:
             "labels_answered": self.answered,
             "labels_open": self.open,
             "labelling_seconds": self.seconds,
-        }
+        } | self.answering.measures()
 
     def state(self) -> dict[str, Any]:
         """What was asked, of whom and how they answer, and the counts."""

@@ -42,6 +42,19 @@ def schedule(config: Resolved, rollout_steps: int) -> list[Phase]:
     return phases
 
 
+def warn_of_few(config: Resolved, phases: int, rollout_steps: int) -> None:
+    """Say so where rollouts are so long that few phases remain: the reward is refreshed once in each."""
+    if phases >= config.phases / 2:
+        return
+    vector_steps = (config.steps - config.explore_steps) // config.n_envs
+    print(
+        f"{phases} of {config.phases} phases remain, in which the reward is refreshed and questions are asked: learner "
+        f"{config.learner} takes n_steps={rollout_steps:,} in each of {config.n_envs} environments before it learns. "
+        f"Take more steps, or --set n_steps={max(1, vector_steps // config.phases)}.",
+        file=sys.stderr,
+    )
+
+
 def warn_of_often(config: Resolved) -> None:
     """Say so where checkpoints lie so near one another that few episodes come to their end between two."""
     if 0 < config.checkpoint_every < config.ten_episodes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, overload
@@ -21,7 +22,7 @@ from prefrl.policies.policy import Policy
 from prefrl.policies.reference import find_reference
 from prefrl.policies.terms import FIRST_BETA
 from prefrl.queries.exchange import inherit
-from prefrl.queries.labelers import LABELERS, find_factory
+from prefrl.queries.labelers import LABELERS, find_factory, is_shown_to_a_model
 from prefrl.queries.oracle import parse_teacher
 from prefrl.queries.store import Store, check_free, check_url
 from prefrl.queries.strategies import find_strategy
@@ -33,7 +34,7 @@ from prefrl.settings.config import AT_THE_START, BaselineConfig, TrainConfig, fo
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.settings.values import as_toml, name_value
 from prefrl.words.errors import UserError, install
-from prefrl.words.lookup import lookup
+from prefrl.words.lookup import did_you_mean, lookup
 from prefrl.words.schedules import SCHEDULES, label_counts
 from prefrl.words.spaces import channels_first, encoded_size, is_image, same_inputs
 
@@ -65,7 +66,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     preset = env.preset
     settings = {
         **preset.learners.get(config.learner, {}),
-        **presets.TASKS.get(find_spec(config.env).name, {}).get(config.learner, {}),
+        **env.tuned.get(config.learner, {}),
         **name_value(config.set, "learner setting"),
     }
     check_settings(config.learner, settings)
@@ -86,6 +87,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         "env_kwargs": env.kwargs,
         "set": tuple(f"{name}={as_toml(value)}" for name, value in settings.items()),
         "settings": settings,
+        "taken": env.told(config.learner, settings, segment_steps if isinstance(config, TrainConfig) else None),
         "explore_steps": _explore_steps(config, n_envs, segment_steps),
         "clip_reward": env.clip_reward if config.clip_reward is None else config.clip_reward,
         "device": fastest if config.device == "auto" else config.device,
@@ -106,7 +108,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         if not resume:
             with Store(":memory:") as empty:
                 inherit(empty, config.labels_from, config.env, segment_steps)
-        if config.labeler == "human":
+        if config.labeler == "human" or is_shown_to_a_model(config.labeler, config.constitution):
             known |= _for_people(config, env, keep_steps)
     # Both arms take the reward's scale from as many steps as a run with labels remembers. Of stacked frames, the oldest
     # that it remembers are parts of later observations alone.
@@ -126,7 +128,10 @@ class EnvironmentFacts:
     """What the configuration needs to know of the environment.
 
     Attributes:
-        preset: of its family.
+        name: of the environment.
+        family: whose settings it begins from.
+        why: it is that family, a clause.
+        tuned: settings by learner over those of the family.
         kwargs: arguments it is made with.
         horizon: steps after which an episode is cut off; None if it is not.
         segment_steps: the segment length that suits it.
@@ -136,7 +141,10 @@ class EnvironmentFacts:
         spaces: of its observations and actions.
     """
 
-    preset: presets.Preset
+    name: str
+    family: str
+    why: str
+    tuned: Mapping[str, Mapping[str, Any]]
     kwargs: tuple[str, ...]
     horizon: int | None
     segment_steps: int
@@ -144,6 +152,28 @@ class EnvironmentFacts:
     clip_reward: bool
     same_start: bool
     spaces: tuple[gym.Space[Any], gym.Space[Any]]
+
+    @property
+    def preset(self) -> presets.Preset:
+        """Of its family."""
+        return presets.FAMILIES[self.family]
+
+    def told(self, learner: str, settings: Mapping[str, Any], segment_steps: int | None) -> str:
+        """What a run on it begins from, and why, for whoever begins one.
+
+        Args:
+            learner: of the run.
+            settings: of the learner.
+            segment_steps: of the run; None where nothing is asked.
+        """
+        chosen = [f"discount {settings['gamma']:g}"] if "gamma" in settings else []
+        chosen += [f"segments of {segment_steps} steps"] if segment_steps else []
+        limit = f"a horizon of {self.horizon:,} steps" if self.horizon else "no time limit"
+        begins = f"from preset {self.family}" if learner in self.preset.learners else f"from {learner}'s own settings"
+        return (
+            f"{self.name} begins {begins}, because {self.why}; with {limit}{''.join(f', {each}' for each in chosen)}. "
+            f"--preset NAME takes another, --set name=value changes one setting."
+        )
 
 
 def look_at(config: BaselineConfig) -> EnvironmentFacts:
@@ -157,18 +187,44 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
     if kwargs is None:
         is_gymnasium_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
         kwargs = presets.ENV_KWARGS.get(spec.name, ()) if is_gymnasium_mujoco else ()
+    if config.preset is not None and config.preset not in presets.FAMILIES:
+        raise UserError(
+            f"unknown preset {config.preset!r}: it is one of {', '.join(presets.FAMILIES)}."
+            f"{did_you_mean(config.preset, presets.FAMILIES)}"
+        )
     env = Task.of(replace(config, env_kwargs=kwargs)).make()
     encoded_size(env.observation_space)
-    image, is_exact = is_image(env.observation_space), hasattr(env.unwrapped, "tables")
-    preset = presets.FAMILIES[presets.family(config.env, str(spec.entry_point), image, is_exact)]
-    told = env.metadata.get("segment_steps")
-    usual = presets.SEGMENT_STEPS.get(spec.name, preset.segment_steps)
-    horizon = (env.spec or spec).max_episode_steps  # as it was made: an argument may have changed it
-    segment_steps = told or min(usual, horizon or usual)
-    clip_reward, same_start = (bool(env.metadata.get(name, False)) for name in ("clip_reward", "same_start"))
+    rate = env.metadata.get("render_fps")
+    facts = presets.Facts(
+        spec.id,
+        str(spec.entry_point),
+        is_image(env.observation_space),
+        isinstance(env.action_space, gym.spaces.Box),
+        (env.spec or spec).max_episode_steps,  # as it was made: an argument may have changed it
+        float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None,
+        hasattr(env.unwrapped, "tables"),
+    )
+    family, why = (config.preset, "it was asked for") if config.preset else presets.family(facts)
+    if family in presets.BY_HORIZON:
+        known = {"gamma": presets.discount(facts.horizon)}
+        tuned: Mapping[str, Mapping[str, Any]] = dict.fromkeys(presets.FAMILIES[family].learners, known)
+    else:
+        tuned = {} if config.preset else presets.TASKS.get(presets.task(facts.env_id, facts.entry_point), {})
+    found = EnvironmentFacts(
+        name=config.env,
+        family=family,
+        why=why,
+        tuned=tuned,
+        kwargs=kwargs,
+        horizon=facts.horizon,
+        segment_steps=int(env.metadata.get("segment_steps") or presets.segment_steps(facts, family)),
+        is_image=facts.is_image,
+        clip_reward=bool(env.metadata.get("clip_reward", False)),
+        same_start=bool(env.metadata.get("same_start", False)),
+        spaces=(env.observation_space, env.action_space),
+    )
     env.close()
-    spaces = (env.observation_space, env.action_space)
-    return EnvironmentFacts(preset, kwargs, horizon, int(segment_steps), image, clip_reward, same_start, spaces)
+    return found
 
 
 def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> dict[str, Any]:
@@ -236,14 +292,19 @@ def _check_idle(config: TrainConfig) -> None:
     `second_opinions` is none: the store keeps a question open for another person, whoever answered it first.
     """
     usual, own = TrainConfig(), config.labeler not in LABELERS
-    if own or config.labeler == "oracle":
+    if config.constitution is not None and config.labeler != "judge":
+        raise UserError(
+            f"constitution={config.constitution} is what a judge goes by, and labeler {config.labeler!r} does not read "
+            f"it: leave it out, or use --labeler judge."
+        )
+    if config.labeler != "human":
         for name in FOR_PEOPLE:
             if (value := getattr(config, name)) != getattr(usual, name):
                 raise UserError(
                     f"{name}={value} says how training waits for people, and labeler {config.labeler!r} asks none: "
                     f"leave it out, or ask them with --labeler human."
                 )
-    never = own or (config.labeler == "human" and config.oracle_after is None)
+    never = own or config.labeler == "judge" or (config.labeler == "human" and config.oracle_after is None)
     if never and tuple(config.teachers) != usual.teachers:
         raise UserError(
             f"teachers={' '.join(config.teachers)} say how the oracle answers, and with labeler {config.labeler!r} it "

@@ -32,6 +32,9 @@ class BaselineConfig:
     """Seeds everything: environments, networks, questions, labelers."""
     learner: str = "ppo"
     """ppo, a2c, trpo, or an import path "package.module:Class" to a stable-baselines3 on-policy class."""
+    preset: str | None = None
+    """Whose settings to begin from: mujoco, classic, pixels, continuous or discrete. Default: by what the environment
+    is; a run says as it begins which it took, and why."""
     set: tuple[str, ...] = ()
     """Learner settings that replace the family's, as name=value: learning_rate=1e-4 n_steps=64."""
     env_kwargs: tuple[str, ...] | None = None
@@ -83,7 +86,11 @@ class PreferenceConfig(BaselineConfig):
     """What every run that learns its reward shares."""
 
     labeler: str = "oracle"
-    """Who answers: oracle, human (people, at `prefrl label`), or an import path "package.module:factory"."""
+    """Who answers: oracle, human (people, at `prefrl label`), judge (by a constitution), or an import path
+    "package.module:factory"."""
+    constitution: Path | None = None
+    """The judge's principles, a TOML file: predicates on observations and actions, or questions that are put to a
+    language or vision model. See `prefrl.queries.constitution`."""
     patience: float = 0.0
     """Seconds that a phase waits for people to answer all that is open; 0 trains on, inf waits for every answer."""
     keep_up: float = 0.5

@@ -1,13 +1,17 @@
 """Tuned settings per family of environments, and the paper's segment length per task.
 
+A family is chosen by what an environment is: what it shows, what it takes, how long its episodes are. Tasks that were
+tuned are known by their exact id and by the package that they come from, never by a word in their id.
+
 Tuned on seeds 100 and up, never on those reported; benchmarks/README.md says how. A setting given by the user
-(`--set name=value`) replaces the family's.
+(`--set name=value`) replaces the family's, and `--preset` the family.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -114,6 +118,21 @@ PIXELS = Preset(
         "trpo": {"n_steps": 128, "batch_size": 256},
     },
 )
+# What a stranger begins from. Both take their discount from the horizon (`discount`), and with it returns may be in the
+# hundreds, so that the reward is scaled as on MuJoCo. Rollouts have MuJoCo's 2,048 steps, of half as many environments:
+# many a simulator takes a second to make one.
+CONTINUOUS = replace(
+    MUJOCO,
+    n_envs=16,
+    learners={**MUJOCO.learners, "ppo": {**MUJOCO.learners["ppo"], "n_steps": 128}},
+)
+DISCRETE = replace(
+    CONTINUOUS,
+    learners={
+        **CONTINUOUS.learners,
+        "ppo": {**CONTINUOUS.learners["ppo"], "batch_size": 256, "ent_coef": 0.01},
+    },
+)
 EXACT = Preset(
     n_envs=32,
     segment_steps=1,
@@ -135,7 +154,16 @@ EXACT = Preset(
         "trpo": {"n_steps": 32, "batch_size": 256, "gamma": 1.0, "gae_lambda": 0.95},
     },
 )
-FAMILIES = {"mujoco": MUJOCO, "classic": CLASSIC, "pixels": PIXELS, "exact": EXACT}
+FAMILIES = {
+    "mujoco": MUJOCO,
+    "classic": CLASSIC,
+    "pixels": PIXELS,
+    "continuous": CONTINUOUS,
+    "discrete": DISCRETE,
+    "exact": EXACT,
+}
+BY_HORIZON = ("continuous", "discrete")
+"""Families whose discount and segment length follow from the environment's own horizon and step rate."""
 
 TASKS: dict[str, Mapping[str, Mapping[str, Any]]] = {
     # A wide first policy throws these on their backs, or to the ground, and there they learn to slide. After a narrow
@@ -204,17 +232,73 @@ INSTRUCTIONS = {
 ENV_KWARGS = dict.fromkeys(("Ant", "Hopper", "Humanoid", "Walker2d"), ("terminate_when_unhealthy=false",))
 
 
-def family(env_id: str, entry_point: str, is_image: bool, is_exact: bool = False) -> str:
-    """The family an environment belongs to, by what it shows and the module it comes from.
+HOMES = {None: ("gymnasium.envs.", "ale_py."), "prefrl": ("prefrl_envs.",), "ALE": ("ale_py.",)}
+"""Packages, by the namespace of an id, whose tasks the tables above are about."""
+
+
+def task(env_id: str, entry_point: str) -> str:
+    """The name that the tables above have for a task; empty for any that only happens to be called so.
 
     Args:
-        env_id: Gymnasium's.
-        entry_point: of its class.
-        is_image: whether it shows pixels.
-        is_exact: whether it shows its tables (`prefrl.exact.world`).
+        env_id: in Gymnasium's registry.
+        entry_point: of its class, "package.module:Class".
     """
-    if is_image:
-        return "pixels"
-    if is_exact:
-        return "exact"
-    return "mujoco" if "mujoco" in f"{env_id} {entry_point}".lower() else "classic"
+    found = re.fullmatch(r"(?:(\w+)/)?(\w+)-v\d+", env_id)
+    return found[2] if found and entry_point.startswith(HOMES.get(found[1], ("no package",))) else ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an environment is, as far as its settings depend on it.
+
+    Attributes:
+        env_id: in Gymnasium's registry.
+        entry_point: of its class, "package.module:Class".
+        is_image: whether it shows pixels.
+        is_continuous: whether actions are real numbers.
+        horizon: steps after which an episode is cut off; None if it is not.
+        steps_per_second: of the time that its pictures show; None where it does not say.
+        is_exact: whether it shows the tables by which it can be solved (`prefrl.exact.world`).
+    """
+
+    env_id: str
+    entry_point: str
+    is_image: bool
+    is_continuous: bool
+    horizon: int | None = None
+    steps_per_second: float | None = None
+    is_exact: bool = False
+
+
+def family(facts: Facts) -> tuple[str, str]:
+    """The family an environment belongs to, and why, as a clause."""
+    if facts.is_exact:
+        return "exact", "it can be solved, and what is learned be held against the solution"
+    if facts.is_image:
+        return "pixels", "it shows pixels"
+    if facts.entry_point.startswith(("gymnasium.envs.mujoco.", "prefrl_envs.mujoco:")):
+        return "mujoco", "it is one of the MuJoCo tasks that this was tuned on"
+    if task(facts.env_id, facts.entry_point) == "Pendulum":
+        return "classic", "this was tuned on it"
+    if facts.is_continuous:
+        return "continuous", "it shows numbers and takes real-valued actions"
+    return "discrete", "it shows numbers and takes choices"
+
+
+def discount(horizon: int | None) -> float:
+    """The discount of an environment that nobody tuned: what comes half an episode later still counts e^-1.
+
+    Between 0.95 and 0.995, where a critic of few steps still learns; 0.99 where there is no horizon.
+    """
+    return 0.99 if horizon is None else round(min(max(1 - 2 / horizon, 0.95), 0.995), 4)
+
+
+def segment_steps(facts: Facts, preset: str) -> int:
+    """Steps in a segment where the environment does not say: the task's, the paper's 1.5 seconds, or the family's."""
+    if known := SEGMENT_STEPS.get(task(facts.env_id, facts.entry_point)):
+        usual = known
+    elif preset in BY_HORIZON and facts.steps_per_second:
+        usual = round(min(max(1.5 * facts.steps_per_second, 15), 50))
+    else:
+        usual = FAMILIES[preset].segment_steps
+    return min(usual, facts.horizon or usual)

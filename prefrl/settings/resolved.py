@@ -24,6 +24,7 @@ class Resolved(BaselineConfig):
         is_drawn: whether people are shown clips that are drawn from what the environments show as they step.
         ten_episodes: environment steps in which ten of the longest episodes pass in every environment.
         checkpoint_every: environment steps between two checkpoints, at least; 0 for none.
+        taken: what the run begins from, and why, in a sentence.
     """
 
     env_kwargs: tuple[str, ...] = ()
@@ -38,6 +39,7 @@ class Resolved(BaselineConfig):
     is_drawn: bool = False
     ten_episodes: int = 0
     checkpoint_every: int = 0
+    taken: str = ""
 
     @property
     def same_start(self) -> bool:

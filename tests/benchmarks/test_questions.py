@@ -88,7 +88,8 @@ def test_every_arm_can_be_run_as_asked_and_what_random_actions_are_worth_is_know
 def test_the_updates_that_figure_3_is_priced_by_are_those_that_a_run_makes(tmp_path, monkeypatch):
     made, run = [], Fit.run
     monkeypatch.setattr(Fit, "run", lambda fit, updates: made.append(updates) or run(fit, updates))
-    config = TrainConfig(env="CartPole-v1", labels=60, steps=3000, set=("n_steps=64",), out=tmp_path / "run")
+    asked = {"labels": 60, "segment_steps": 25}
+    config = TrainConfig(env="CartPole-v1", steps=3000, set=("n_steps=64",), out=tmp_path / "run", **asked)
     train(replace(config, tensorboard=False), quiet=True)
     assert sum(made) == figure3_smoke.fit_updates(config) > 0
     assert figure3_smoke.fit_updates(BaselineConfig(env="CartPole-v1", steps=3000)) == 0

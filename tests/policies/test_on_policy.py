@@ -616,21 +616,7 @@ def test_presets_suit_their_learners(family: str) -> None:
         assert "n_steps" in settings
         size = settings.get("batch_size")
         assert size is None or settings["n_steps"] * preset.n_envs % size == 0  # no minibatch is cut short
-    assert preset.reward_std == {"mujoco": 0.1, "pixels": 0.05}.get(family, 1.0)  # Atari's is the paper's, A.2
-
-
-@pytest.mark.parametrize(
-    ("env_id", "entry_point", "is_image", "expected"),
-    [
-        ("prefrl/Dialogue-v0", "prefrl_envs.exact:Dialogue", False, "exact"),
-        ("HalfCheetah-v5", "gymnasium.envs.mujoco.half_cheetah_v5:HalfCheetahEnv", False, "mujoco"),
-        ("prefrl/Hopper-v0", "prefrl_envs.mujoco:Hopper", False, "mujoco"),
-        ("Pendulum-v1", "gymnasium.envs.classic_control.pendulum:PendulumEnv", False, "classic"),
-        ("prefrl/Enduro-v0", "prefrl_envs.atari:Enduro", True, "pixels"),
-    ],
-)
-def test_families(env_id: str, entry_point: str, is_image: bool, expected: str) -> None:
-    assert presets.family(env_id, entry_point, is_image, is_exact=expected == "exact") == expected
+    assert preset.reward_std == {"classic": 1.0, "exact": 1.0, "pixels": 0.05}.get(family, 0.1)  # Atari's is the paper's, A.2
 
 
 def test_segments_last_as_long_as_in_the_paper() -> None:

@@ -205,6 +205,7 @@ SMALL = TrainConfig(
     labeler="human",
     labels=20,
     steps=1_600,
+    segment_steps=25,
     n_envs=4,
     phases=4,
     set=("n_steps=50", "batch_size=100", "n_epochs=1"),

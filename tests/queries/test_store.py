@@ -274,7 +274,7 @@ def test_a_question_is_with_one_person_at_a_time_and_comes_back_when_nobody_answ
     ann, bob = store.lease("ann", 2, 60), store.lease("bob", 9, 60)
     assert keys(ann) == [q.key for q in queries[:2]]
     assert keys(bob) == [q.key for q in queries[2:]]
-    assert (ann[0].left_key, ann[0].right_key) == (queries[0].left.key, queries[0].right.key)
+    assert ann[0].clips == (queries[0].left.key, queries[0].right.key)
     assert store.lease("eve", 9, 60) == []
     assert store.lease("bob", 9, -1) == bob  # his time is over
     eve = store.lease("eve", 9, 60)
