@@ -95,6 +95,8 @@ KINDS = {
     "judge": replace(SMALL, labeler="judge", constitution=Path(__file__).parent / "judge.toml"),
     "plain": SMALL,
     "irrational": replace(SMALL, teachers=("stochastic", "mistake", "skip", "right80"), strategy="coverage"),
+    "rankings": replace(SMALL, question="ranking", labels=24, teachers=("stochastic", "equal", "right80")),
+    "best": replace(SMALL, question="best", k=3, labels=24),
     "overlap": replace(SMALL, overlap=True),
     "target": replace(SMALL, objective="target", max_answers=10),
     "frozen": replace(SMALL, freeze_reward_at=0.4),
@@ -144,7 +146,7 @@ def same(one, other):
 
 def asked_and_answered(folder):
     with Store(folder / "labels.sqlite") as store:
-        return [(p.query.key, p.mu, p.labeler) for p in store.answers()[0]]
+        return [(p.query.key, p.mu, p.choice, p.labeler) for p in store.answers()[0]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,6 +160,14 @@ def test_a_run_that_broke_off_ends_as_the_unbroken_one(tmp_path, kind):
     if kind != "true reward":
         assert asked_and_answered(whole) == asked_and_answered(left)
     assert is_finished(left)
+
+
+def test_a_run_that_began_with_cloned_behaviour_goes_on_from_it(tmp_path, whole):
+    config = replace(SMALL, demonstrations=(str(whole),), demonstration_steps=200, cloning_epochs=2, kl_beta=0.1)
+    unbroken = run(replace(config, out=tmp_path / "unbroken"))
+    left = broken(replace(config, out=tmp_path / "broken"), after=200 + int(0.7 * config.steps))
+    resume(left, quiet=True)
+    assert set(same(unbroken, left).values()) == {True}
 
 
 def test_a_run_that_breaks_off_again_and_again_ends_as_the_unbroken_one(tmp_path, whole):

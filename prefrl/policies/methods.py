@@ -6,18 +6,25 @@ One function for each method. A method whose model is the policy itself returns 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from prefrl.experience.recorder import Recorder
+from prefrl.experience.task import Task
+from prefrl.policies.cloning import clone, take_weights
+from prefrl.policies.demonstrations import read_demonstrations
 from prefrl.policies.on_policy import Learner
+from prefrl.policies.policy import read_policy
 from prefrl.policies.reference import Reference, find_reference
 from prefrl.policies.terms import Anchor
 from prefrl.rewards.models import Model, make_model
 from prefrl.settings.config import AT_THE_START
 from prefrl.settings.resolved import Resolved
+
+CONSTANT = 1e-8  # variance of an input that says nothing: its scale is left
 
 
 @runtime_checkable
@@ -73,6 +80,7 @@ def make_method(
         config.entropy_bonus,
         model.due,
         make_anchor(config, env, model),
+        make_start(config),
     )
     return model, agent
 
@@ -86,3 +94,31 @@ def make_anchor(config: Resolved, env: Recorder, model: Model) -> Anchor | None:
         spaces = env.observation_space, env.action_space
         reference = Reference.load(find_reference(config.reference), *spaces, config.device)
     return Anchor(config.kl_beta or 0.0, config.kl_target, lambda: model.unit, reference)
+
+
+def make_start(config: Resolved) -> Callable[[Learner], None] | None:
+    """What a run's policy knows before it first acts; None where it knows nothing."""
+    if config.start_from is not None:
+        return partial(_take, config.start_from)
+    return partial(_clone, config) if config.demonstrations else None
+
+
+def _take(saved: str, learner: Learner) -> None:
+    """Take the weights and the observation statistics of a saved policy."""
+    about, tensors = read_policy(find_reference(saved))
+    take_weights(learner.model.policy, about, tensors)
+    if "observation_mean" in tensors:
+        learner.take_statistics(tensors["observation_mean"].numpy(), tensors["observation_var"].numpy(), 1.0)
+
+
+def _clone(config: Resolved, learner: Learner) -> None:
+    """Take the observation statistics of demonstrations, and clone what they do."""
+    task, steps = Task.of(config), config.demonstration_steps
+    shown = read_demonstrations(config.demonstrations, task, config.n_envs, steps, config.seed)
+    observations = shown.observations
+    if learner.normaliser is not None:
+        mean, var = observations.mean(0, dtype=np.float64), observations.var(0, dtype=np.float64)
+        learner.take_statistics(mean, np.where(var > CONSTANT, var, 1.0), float(len(observations)))
+        observations = np.asarray(learner.normaliser.normalize_obs(observations))
+    rng = np.random.default_rng((config.seed, len(observations)))
+    clone(learner.model.policy, observations, shown.actions, config.cloning_epochs, rng)

@@ -104,6 +104,8 @@ class LearnedModel:
             config.l2,
             config.max_answers,
             config.objective,
+            likelihood=config.likelihood,
+            margin=config.margin,
         )
         self.paid = LearnedReward(env, self.r_hat, late=True)  # the learner never sees the true reward
         self.due = self.paid.due

@@ -18,6 +18,7 @@ MOST_BYTES = 1 << 20  # of a run's config.toml
 MOST_STEPS = 10**12  # of a run
 AT_THE_START = "start"  # the reference that is the policy as its training begins
 TRUE_REWARD = "true reward"  # the arm that every other is compared with
+USUAL_K = 4  # segments in a ranking, or to choose the best from
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,15 @@ class BaselineConfig:
     """What kl_beta holds the policy near: start (the policy as its training begins), a run's folder, or a
     policy.safetensors; {env} and {seed} stand for this run's. With kl_beta 0 the divergence is measured, and costs
     nothing. Default: start."""
+    start_from: str | None = None
+    """Begin with the weights and the observation statistics of a saved policy: a run's folder, or a policy.safetensors;
+    {env} and {seed} stand for this run's."""
+    demonstrations: tuple[str, ...] = ()
+    """Begin with the behaviour of others, cloned: runs' folders, whose policies act anew, or local Minari datasets."""
+    demonstration_steps: int = 10_000
+    """Steps that the policy of each run acts as a demonstration; they are none of `steps`."""
+    cloning_epochs: int = 20
+    """Passes over the demonstrations, at most: those are kept that make a held-out tenth most likely."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,14 @@ class PreferenceConfig(BaselineConfig):
     store: str | None = None
     """URL of a database for questions and answers, such as postgresql+psycopg://user@host/name, password elsewhere
     (PGPASSWORD or ~/.pgpass). Default: labels.sqlite in the run's folder."""
+    question: Literal["pair", "ranking", "best"] = "pair"
+    """What is asked: which of two segments is better, the order of K, or the best of K."""
+    k: int | None = None
+    """Segments in a ranking, or to choose the best from. Default: 4."""
+    likelihood: Literal["plackett-luce", "all-pairs"] = "plackett-luce"
+    """What a ranking tells: the best of all, then of the rest, and so on; or every two of it, which weigh one."""
+    margin: float = 0.0
+    """Log-odds by which r-hat must prefer what people call much better (Llama 2: 1 or 3); 0 does not ask how much."""
     labels_from: tuple[str, ...] = ()
     """Answers to start from, besides `labels`: run folders, stores, or folders that `prefrl labels export` wrote."""
     teachers: tuple[str, ...] = ("oracle",)
@@ -242,12 +260,21 @@ Config = TypeVar("Config", bound=BaselineConfig)
 
 def arm_name(config: BaselineConfig) -> str:
     """What tables and figures call this run's arm."""
-    return config.arm or (f"{config.labels} labels" if isinstance(config, TrainConfig) else TRUE_REWARD)
+    if config.arm or not isinstance(config, TrainConfig):
+        return config.arm or TRUE_REWARD
+    asked = {
+        "pair": "labels",
+        "ranking": f"rankings of {config.k or USUAL_K}",
+        "best": f"best of {config.k or USUAL_K}",
+    }
+    return f"{config.labels} {asked[config.question]}"
 
 
 def folder_name(config: BaselineConfig) -> str:
     """What a run's folder is called, among those of its environment."""
     usual = f"labels{config.labels}" if isinstance(config, TrainConfig) else "true-reward"
+    if isinstance(config, TrainConfig) and config.question != "pair":
+        usual = slug(arm_name(config))
     return f"{slug(config.arm) if config.arm else usual}-seed{config.seed}"
 
 

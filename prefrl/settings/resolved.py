@@ -51,6 +51,7 @@ class Resolved(BaselineConfig):
 class ResolvedTrain(Resolved, TrainConfig):
     """A run that learns its reward."""
 
+    k: int = 2
     initial_labels: float = 0.0
     segment_steps: int = 0
     keep_steps: int = 0

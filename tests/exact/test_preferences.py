@@ -1,4 +1,4 @@
-"""Preferences in the exact worlds, through `train`: what is asked, what is answered, and what the reward learns of it."""
+"""Preferences in the exact worlds, through `train`: what is asked and answered, and what the reward learns of it."""
 
 import numpy as np
 import pytest

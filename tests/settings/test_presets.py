@@ -16,10 +16,10 @@ PENDULUM = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
         (Facts("prefrl/Hopper-v0", "prefrl_envs.mujoco:Hopper", False, True), "mujoco"),
         (Facts("Pendulum-v1", PENDULUM, False, True), "classic"),
         (Facts("prefrl/Enduro-v0", "prefrl_envs.atari:Enduro", True, False), "pixels"),
-        (Facts("prefrl/Dialogue-v0", "prefrl_envs.exact:Dialogue", False, False, is_exact=True), "exact"),
         (Facts("mine/Pixels-v0", "mine:Pixels", True, True), "pixels"),
         (Facts("LunarLander-v3", "gymnasium.envs.box2d.lunar_lander:LunarLander", False, False), "discrete"),
         (Facts("LunarLanderContinuous-v3", "gymnasium.envs.box2d.lunar_lander:LunarLander", False, True), "continuous"),
+        (Facts("prefrl/Dialogue-v0", "prefrl_envs.exact:Dialogue", False, False, is_exact=True), "exact"),
         (Facts("mujoco_like/Pendulum-v1", "my_mujoco_things:Pendulum", False, True), "continuous"),  # words say nothing
         (Facts("FetchReach-v4", "gymnasium_robotics.envs.fetch.reach:MujocoFetchReachEnv", False, True), "continuous"),
     ],

@@ -1,0 +1,127 @@
+"""Demonstrations: steps of somebody who knows how, acted anew by a run's policy or read from a local Minari dataset."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefrl.experience.recorder import Recorder
+from prefrl.experience.task import Task
+from prefrl.policies.policy import Policy
+from prefrl.words.errors import UserError, install
+from prefrl.words.process import drawing_from
+from prefrl.words.spaces import same_inputs
+
+
+class Demonstrations(NamedTuple):
+    """Steps of demonstrations, in order.
+
+    Attributes:
+        observations: (n, *observation_shape), as the environment showed them.
+        actions: (n, *action_shape), as the environment received them.
+    """
+
+    observations: NDArray[Any]
+    actions: NDArray[Any]
+
+
+def check_demonstrations(names: Sequence[str], observation_space: Any, action_space: Any) -> None:
+    """Whether each of these can be read, and is of these spaces; no step of it is read.
+
+    Raises:
+        UserError: it cannot, or is not.
+    """
+    for name in names:
+        if (policy := _policy_of(name)) is not None:
+            Policy(policy, observation_space, action_space)
+            continue
+        dataset = _minari(name)
+        for space, theirs in ((observation_space, dataset.observation_space), (action_space, dataset.action_space)):
+            if not same_inputs(space, theirs):
+                raise UserError(
+                    f"the demonstrations {name!r} are of the space {' '.join(str(theirs).split()):.120}, and this "
+                    f"environment has {' '.join(str(space).split()):.120}: give demonstrations of the same environment."
+                )
+
+
+def read_demonstrations(names: Sequence[str], task: Task, n_envs: int, steps: int, seed: int) -> Demonstrations:
+    """All of these, one after the other.
+
+    Args:
+        names: folders of runs, whose policies act here; ids of local Minari datasets, or their folders.
+        task: the environment.
+        n_envs: copies of it that a policy acts in.
+        steps: that each policy takes, over all of them; they are none of the run's.
+        seed: of the environments, and of what policies draw.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+    parts = []
+    for number, name in enumerate(names):
+        policy = _policy_of(name)
+        parts.append(_read(name) if policy is None else _acted(policy, task, n_envs, steps, seed + number))
+    return Demonstrations(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _policy_of(name: str) -> Path | None:
+    """The policy of a run's folder, or one that is named itself; None where the name is of something else."""
+    path = Path(name)
+    path = path / "policy.safetensors" if path.is_dir() else path
+    return path if path.is_file() else None
+
+
+def _acted(path: Path, task: Task, n_envs: int, steps: int, seed: int) -> Demonstrations:
+    """What a saved policy does, as it explores: the policy that is cloned from it is to vary as it does."""
+    with drawing_from(seed):
+        recorder = Recorder(task.make_vec(n_envs, seed), task.env_id, seed, -(-steps // n_envs) * n_envs)
+        policy = Policy(path, recorder.observation_space, recorder.action_space)
+        observations: Any = recorder.reset()
+        for _ in range(-(-steps // n_envs)):
+            observations, *_ = recorder.step(policy.act(observations))
+        seen, acted, _ = recorder.recent(steps)
+        recorder.close()
+    return Demonstrations(seen, acted)
+
+
+def _read(name: str) -> Demonstrations:
+    seen, acted = [], []
+    for episode in _minari(name).iterate_episodes():
+        acted.append(np.asarray(episode.actions))
+        seen.append(np.asarray(episode.observations)[: len(acted[-1])])  # what the last action led to is no step
+    if not acted:
+        raise UserError(f"the Minari dataset {name!r} has no episode: give one that has.")
+    return Demonstrations(np.concatenate(seen), np.concatenate(acted))
+
+
+def _minari(name: str) -> Any:
+    """A local Minari dataset, by its folder, or by its id below MINARI_DATASETS_PATH or ~/.minari/datasets.
+
+    Raises:
+        UserError: there is none, or it cannot be read; nothing is fetched.
+    """
+    home = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    places = [place / "data" for place in (Path(name), home / name)]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise UserError(
+            f"there are no demonstrations {name!r}: give a finished run's folder, or a Minari dataset that is in "
+            f"{str(home)!r} already (`minari download {name}` fetches one)."
+        )
+    try:
+        from minari import MinariDataset
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return MinariDataset(found)
+    except ImportError as error:
+        raise UserError(f"Minari datasets need the package minari: {install('exchange')}.") from error
+    except (OSError, KeyError, ValueError, TypeError, AssertionError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"the Minari dataset {str(found.parent)!r} cannot be read: {said:.200}.") from error
