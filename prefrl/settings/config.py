@@ -84,7 +84,8 @@ class BaselineConfig:
     """Begin with the weights and the observation statistics of a saved policy: a run's folder, or a policy.safetensors;
     {env} and {seed} stand for this run's."""
     demonstrations: tuple[str, ...] = ()
-    """Begin with the behaviour of others, cloned: runs' folders, whose policies act anew, or local Minari datasets."""
+    """Begin with the behaviour of others, cloned: runs' folders, whose policies act anew, local Minari datasets, or
+    what `prefrl revise` kept."""
     demonstration_steps: int = 10_000
     """Steps that the policy of each run acts as a demonstration; they are none of `steps`."""
     cloning_epochs: int = 20
