@@ -104,6 +104,12 @@ KINDS = {
     "trpo": replace(SMALL, learner="trpo", set=("n_steps=32",), entropy_bonus=0.01),
     "sde": replace(SMALL, set=(*SMALL.set, "use_sde=true")),
     "pixels": replace(SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400),
+    "dpo": replace(SMALL, method="dpo", set=("n_steps=32",)),
+    "cpl": replace(SMALL, method="cpl", set=("n_steps=32",), clone_epochs=2, strategy="entropy", max_answers=30),
+    "dpo on pixels": replace(
+        SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400, method="dpo",
+        set=("n_steps=32",), clone_segments="preferred", clone_epochs=1,
+    ),
     "anchored": replace(SMALL, kl_beta=0.1, kl_target=1.0),
     "true reward": BaselineConfig(
         env=SMALL.env, steps=SMALL.steps, n_envs=2, set=SMALL.set, tensorboard=False

@@ -18,13 +18,13 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 from torch.distributions import Normal
 
+from prefrl.policies.likelihood import censored_normal
 from prefrl.policies.policy import rebuilt
 from prefrl.words.errors import UserError
 
 LEARNING_RATE = 1e-3
 BATCH = 32
 HELD_OUT = 0.1  # share of the steps that the epoch is chosen by
-FURTHEST = 1e6  # bounds further out count as there: tails beyond them have no gradient that is a number
 LEAST_LOG_STD = -3.0  # of a Gaussian: one that never varied could not explore, and no other could be held near it
 
 
@@ -44,20 +44,19 @@ def log_likelihood(
     space, distribution = policy.action_space, policy.get_distribution(observations)
     if isinstance(space, spaces.Discrete):
         chosen = torch.as_tensor(actions.reshape(-1), device=policy.device).long() - int(space.start)
-        return distribution.log_prob(chosen)  # type: ignore[no-any-return, no-untyped-call]
+        log_prob: Tensor = distribution.log_prob(chosen)
+        return log_prob
     flat = torch.as_tensor(actions.reshape(len(actions), -1), device=policy.device).float()
     if not isinstance(space, spaces.Box):
-        return distribution.log_prob(flat)
-    bounds = (bound.reshape(-1).clip(-FURTHEST, FURTHEST) for bound in (space.low, space.high))
-    low, high = (torch.as_tensor(bound, device=policy.device).float() for bound in bounds)
+        log_prob = distribution.log_prob(flat)
+        return log_prob
+    low, high = (torch.as_tensor(b.reshape(-1), device=policy.device).float() for b in (space.low, space.high))
     if policy.squash_output:
-        return distribution.log_prob(2 * (flat - low) / (high - low) - 1)
+        log_prob = distribution.log_prob(2 * (flat - low) / (high - low) - 1)
+        return log_prob
     gaussian = distribution.distribution
     assert isinstance(gaussian, Normal)
-    mean, std = gaussian.mean, gaussian.stddev
-    inside = gaussian.log_prob(flat)
-    below, above = (torch.special.log_ndtr(part) for part in ((low - mean) / std, (mean - high) / std))
-    return torch.where(flat <= low, below, torch.where(flat >= high, above, inside)).sum(1)
+    return censored_normal(flat, gaussian.mean, gaussian.stddev, low, high)
 
 
 def clone(
