@@ -17,12 +17,12 @@ def bandit(tmp_path_factory):
         env="prefrl/ContextualBandit-v0",
         env_kwargs=("contexts=2", "actions=3"),
         labels=150,
-        steps=8192,
+        steps=4096,
         initial_labels=1.0,
         initial_epochs=200,
         teachers=("soft",),
         noise_floor=0.0,
-        phases=4,
+        phases=2,
         tensorboard=False,
         out=tmp_path_factory.mktemp("exact") / "run",
     )
@@ -88,7 +88,7 @@ def test_whole_episodes_are_segments_and_advantages_are_regrets(tmp_path):
 
 def test_episodes_are_whole_where_they_are_compared_by_their_start(tmp_path):
     config = TrainConfig(
-        env="prefrl/TokenWriter-v0", labels=30, steps=4096, phases=2, tensorboard=False, out=tmp_path / "run"
+        env="prefrl/TokenWriter-v0", labels=30, steps=2048, phases=2, tensorboard=False, out=tmp_path / "run"
     )
     run = load_run(train(config, quiet=True))
     lengths = set()
