@@ -103,6 +103,7 @@ KINDS = {
     "sde": replace(SMALL, set=(*SMALL.set, "use_sde=true")),
     "pixels": replace(SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400),
     "anchored": replace(SMALL, kl_beta=0.1, kl_target=1.0),
+    "rounds": replace(SMALL, rounds=3, reward_at="end", kl_beta=0.1),
     "true reward": BaselineConfig(
         env=SMALL.env, steps=SMALL.steps, n_envs=2, set=SMALL.set, tensorboard=False
     ),

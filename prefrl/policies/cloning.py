@@ -18,6 +18,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 from torch.distributions import Normal
 
+from prefrl.policies.likelihood import censored_normal
 from prefrl.policies.policy import rebuilt
 from prefrl.words.errors import UserError
 
@@ -33,8 +34,8 @@ def log_likelihood(
 ) -> Float[Tensor, " n"]:
     """Of actions as an environment received them, by a policy whose actions are clipped on the way there.
 
-    A Gaussian's action beyond a bound of the space arrives as that bound: what it is likely to have been is the whole
-    tail, and the density at the bound says nothing of it.
+    A Gaussian's is that of the action as it arrives (`prefrl.policies.likelihood.censored_normal`), and a squashed
+    Gaussian's, which no bound clips, its density.
 
     Args:
         policy: as it is.
@@ -43,8 +44,8 @@ def log_likelihood(
     """
     space, distribution = policy.action_space, policy.get_distribution(observations)
     if isinstance(space, spaces.Discrete):
-        chosen = torch.as_tensor(actions.reshape(-1), device=policy.device).long() - int(space.start)
-        return distribution.log_prob(chosen)  # type: ignore[no-any-return, no-untyped-call]
+        chosen = torch.as_tensor(actions.reshape(-1), device=policy.device).long()
+        return distribution.log_prob(chosen)
     flat = torch.as_tensor(actions.reshape(len(actions), -1), device=policy.device).float()
     if not isinstance(space, spaces.Box):
         return distribution.log_prob(flat)
@@ -54,10 +55,7 @@ def log_likelihood(
         return distribution.log_prob(2 * (flat - low) / (high - low) - 1)
     gaussian = distribution.distribution
     assert isinstance(gaussian, Normal)
-    mean, std = gaussian.mean, gaussian.stddev
-    inside = gaussian.log_prob(flat)
-    below, above = (torch.special.log_ndtr(part) for part in ((low - mean) / std, (mean - high) / std))
-    return torch.where(flat <= low, below, torch.where(flat >= high, above, inside)).sum(1)
+    return censored_normal(flat, gaussian.mean, gaussian.stddev, low, high)
 
 
 def clone(
@@ -84,7 +82,10 @@ def clone(
     """
     order = rng.permutation(len(actions))
     held, kept = np.split(order, [max(1, round(HELD_OUT * len(order)))])
-    optimiser = torch.optim.Adam(policy.parameters(), LEARNING_RATE)
+    deviations = [weight for name, weight in policy.named_parameters() if name == "log_std"]
+    networks = [weight for name, weight in policy.named_parameters() if name != "log_std"]
+    groups = [{"params": networks}, {"params": deviations, "lr": 10 * LEARNING_RATE}]  # these have far to go
+    optimiser = torch.optim.Adam(groups, LEARNING_RATE)
     best, weights = _mean(policy, observations, actions, held), copy.deepcopy(policy.state_dict())
     policy.set_training_mode(True)
     for _ in range(epochs):
@@ -132,6 +133,7 @@ def take_weights(policy: ActorCriticPolicy, about: Mapping[str, Any], tensors: M
         saved = rebuilt(about, tensors, policy.observation_space, policy.action_space).to(policy.device)
     try:
         policy.load_state_dict(saved.state_dict())
+        policy.set_training_mode(False)  # networks that keep their weights in another form make it anew
         same = _acts_alike(policy, saved)
     except RuntimeError:  # weights of other names or shapes
         same = False

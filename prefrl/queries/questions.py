@@ -21,7 +21,7 @@ from prefrl.rewards.models import LearnedModel, Model
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.words.lookup import lookup
 from prefrl.words.preference import Query
-from prefrl.words.schedules import SCHEDULES, label_counts
+from prefrl.words.schedules import SCHEDULES, constant, label_counts
 
 
 class Questions:
@@ -126,11 +126,16 @@ def make_questions(
     return None
 
 
-def labels_of(config: Resolved, phases: int) -> tuple[list[int], int]:
-    """How many labels are asked as each phase begins, and in how many phases the reward learns."""
+def labels_of(config: Resolved, phases: int) -> tuple[list[int], list[bool]]:
+    """How many labels are asked as each phase begins, and whether the reward learns in it."""
     if not isinstance(config, ResolvedTrain):
-        return [0] * phases, phases
+        return [0] * phases, [True] * phases
     live = 0 if config.reward_from else max(1, round(config.freeze_reward_at * phases))
+    if config.rounds and live:
+        begins = np.linspace(0, live, min(config.rounds, live), endpoint=False).astype(int)
+        labels = np.zeros(phases, np.int64)
+        labels[begins] = label_counts(config.labels, len(begins), 1 / len(begins), constant)
+        return labels.tolist(), np.isin(np.arange(phases), begins).tolist()
     schedule = lookup("schedule", config.schedule, SCHEDULES)
-    labels = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
-    return labels + [0] * (phases - live), live
+    asked = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
+    return asked + [0] * (phases - live), [number < live for number in range(phases)]

@@ -103,6 +103,9 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         known["reward_from"] = _reward_from(config, env)
         _check_names(config, resume)
         _check_idle(config)
+        _check_rounds(config)
+        if config.rounds:
+            known["initial_labels"] = 1 / config.rounds
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
         _check_labels(config, segment_steps, env.horizon, room, n_envs)
@@ -286,6 +289,30 @@ def _check_names(config: TrainConfig, resume: bool) -> None:
         parse_teacher(teacher)
 
 
+def _check_rounds(config: TrainConfig) -> None:
+    """Refuse rounds that could not be, and what says otherwise when labels are asked.
+
+    Raises:
+        UserError: there are such.
+    """
+    if not config.rounds:
+        return
+    if not 0 < config.rounds <= min(config.phases, config.labels):
+        raise UserError(
+            f"rounds={config.rounds} must be 0 (none) or more, and as many as there are phases ({config.phases}) and "
+            f"labels ({config.labels}) at most: each asks some, and trains for a phase or longer."
+        )
+    if (
+        config.initial_labels not in (None, 1 / config.rounds)
+        or config.schedule != TrainConfig.schedule
+        or config.overlap
+    ):
+        raise UserError(
+            "rounds say when labels are asked, in equal parts, and that the reward rests between them: leave out "
+            "schedule, initial_labels and overlap."
+        )
+
+
 def _check_idle(config: TrainConfig) -> None:
     """Refuse options that nobody here would read, and whoever gives them expects something of.
 
@@ -412,6 +439,8 @@ def _check_numbers(config: BaselineConfig) -> None:
             raise UserError(f"labels={config.labels} must be more than zero.")
         if config.objective not in ("preference", "target"):
             raise UserError(f"unknown objective {config.objective!r}: it is preference or target.")
+        if config.reward_at not in ("step", "end"):
+            raise UserError(f"unknown reward_at {config.reward_at!r}: it is step or end.")
         for name in ("patience", "oracle_after"):
             if (value := getattr(config, name)) is not None and not value >= 0:
                 raise UserError(f"{name}={value} is a time in seconds: it must be zero or more.")

@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[Any, Any]] = {
     "pixels": (spaces.Box(0, 255, (44, 44, 3), np.uint8), spaces.Discrete(3)),
 }
 TARGET = BaselineConfig(
-    env="prefrl-tests/Target-v0", steps=1280, n_envs=4, set=("n_steps=40", "batch_size=80"), phases=4, tensorboard=False
+    env="prefrl-tests/Target-v0", steps=480, n_envs=4, set=("n_steps=40", "batch_size=80"), phases=4, tensorboard=False
 )
 
 
@@ -69,7 +69,7 @@ def test_what_is_seen_decides_what_is_done(kind: str) -> None:
     likelihood = clone(policy, observations, actions, 30, np.random.default_rng(0))
     acted = policy.predict(observations, deterministic=True)[0]
     assert np.abs(np.asarray(acted, float) - actions).mean() < 0.15
-    assert likelihood > (-0.9 if kind == "vector" else -0.4)  # of a density, or of chances
+    assert likelihood > (-0.5 if kind == "vector" else -0.4)  # of a density, or of chances
     assert torch.equal(policy.value_net.weight, critic)
 
 
@@ -131,7 +131,7 @@ def test_policies_that_explore_by_state_are_cloned_too(more: dict[str, Any]) -> 
 def expert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on the true reward, which has learned something."""
     folder = tmp_path_factory.mktemp("runs") / "expert"
-    return run_baseline(replace(TARGET, steps=3840, set=(*TARGET.set, "gamma=0.0"), out=folder), quiet=True)
+    return run_baseline(replace(TARGET, steps=3200, set=(*TARGET.set, "gamma=0.0"), out=folder), quiet=True)
 
 
 def policies(*files: Path) -> list[Policy]:
@@ -140,7 +140,14 @@ def policies(*files: Path) -> list[Policy]:
 
 
 def test_a_run_may_begin_with_what_another_does(tmp_path: Path, expert: Path) -> None:
-    config = replace(TARGET, demonstrations=(str(expert),), demonstration_steps=2000, kl_beta=0.1, out=tmp_path / "run")
+    config = replace(
+        TARGET,
+        demonstrations=(str(expert),),
+        demonstration_steps=1500,
+        cloning_epochs=12,
+        kl_beta=0.1,
+        out=tmp_path / "run",
+    )
     folder = run_baseline(config, quiet=True)
     cloned, knows, last = policies(folder / FILE, expert / "policy.safetensors", folder / "policy.safetensors")
     at = np.linspace(-20, 40, 50, dtype=np.float32)[:, None]
