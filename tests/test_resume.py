@@ -95,6 +95,8 @@ KINDS = {
     "judge": replace(SMALL, labeler="judge", constitution=Path(__file__).parent / "judge.toml"),
     "plain": SMALL,
     "irrational": replace(SMALL, teachers=("stochastic", "mistake", "skip", "right80"), strategy="coverage"),
+    "rankings": replace(SMALL, question="ranking", labels=24, teachers=("stochastic", "equal", "right80")),
+    "best": replace(SMALL, question="best", k=3, labels=24),
     "overlap": replace(SMALL, overlap=True),
     "target": replace(SMALL, objective="target", max_answers=10),
     "frozen": replace(SMALL, freeze_reward_at=0.4),
@@ -102,6 +104,12 @@ KINDS = {
     "trpo": replace(SMALL, learner="trpo", set=("n_steps=32",), entropy_bonus=0.01),
     "sde": replace(SMALL, set=(*SMALL.set, "use_sde=true")),
     "pixels": replace(SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400),
+    "dpo": replace(SMALL, method="dpo", set=("n_steps=32",)),
+    "cpl": replace(SMALL, method="cpl", set=("n_steps=32",), clone_epochs=2, strategy="entropy", max_answers=30),
+    "dpo on pixels": replace(
+        SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400, method="dpo",
+        set=("n_steps=32",), clone_segments="preferred", clone_epochs=1,
+    ),
     "anchored": replace(SMALL, kl_beta=0.1, kl_target=1.0),
     "rounds": replace(SMALL, rounds=3, reward_at="end", kl_beta=0.1),
     "true reward": BaselineConfig(
@@ -145,7 +153,7 @@ def same(one, other):
 
 def asked_and_answered(folder):
     with Store(folder / "labels.sqlite") as store:
-        return [(p.query.key, p.mu, p.labeler) for p in store.answers()[0]]
+        return [(p.query.key, p.mu, p.choice, p.labeler) for p in store.answers()[0]]
 
 
 @pytest.mark.parametrize("kind", KINDS)

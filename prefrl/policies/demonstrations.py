@@ -1,4 +1,7 @@
-"""Demonstrations: steps of somebody who knows how, acted anew by a run's policy or read from a local Minari dataset."""
+"""Demonstrations: steps of somebody who knows how.
+
+They are acted anew by a run's policy, read from a local Minari dataset, or what `prefrl revise` kept.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,9 @@ from prefrl.policies.policy import Policy
 from prefrl.words.errors import UserError, install
 from prefrl.words.process import drawing_from
 from prefrl.words.spaces import same_inputs
+from prefrl.words.tensors import load_tensors
+
+FILE = "demonstrations.safetensors"
 
 
 class Demonstrations(NamedTuple):
@@ -41,6 +47,15 @@ def check_demonstrations(names: Sequence[str], observation_space: Any, action_sp
         if (policy := _policy_of(name)) is not None:
             Policy(policy, observation_space, action_space)
             continue
+        if (kept := _kept(name)) is not None:
+            shapes = [tuple(part.shape[1:]) for part in kept]
+            if shapes != [observation_space.shape, action_space.shape]:
+                raise UserError(
+                    f"the demonstrations {name!r} have observations and actions of shapes {shapes[0]} and {shapes[1]}, "
+                    f"and this environment's are {observation_space.shape} and {action_space.shape}: give "
+                    f"demonstrations of the same environment."
+                )
+            continue
         dataset = _minari(name)
         for space, theirs in ((observation_space, dataset.observation_space), (action_space, dataset.action_space)):
             if not same_inputs(space, theirs):
@@ -54,7 +69,8 @@ def read_demonstrations(names: Sequence[str], task: Task, n_envs: int, steps: in
     """All of these, one after the other.
 
     Args:
-        names: folders of runs, whose policies act here; ids of local Minari datasets, or their folders.
+        names: folders of runs, whose policies act here; ids of local Minari datasets, or their folders; folders that
+            `prefrl revise` made.
         task: the environment.
         n_envs: copies of it that a policy acts in.
         steps: that each policy takes, over all of them; they are none of the run's.
@@ -66,7 +82,10 @@ def read_demonstrations(names: Sequence[str], task: Task, n_envs: int, steps: in
     parts = []
     for number, name in enumerate(names):
         policy = _policy_of(name)
-        parts.append(_read(name) if policy is None else _acted(policy, task, n_envs, steps, seed + number))
+        if policy is not None:
+            parts.append(_acted(policy, task, n_envs, steps, seed + number))
+        else:
+            parts.append(_kept(name) or _read(name))
     return Demonstrations(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
@@ -75,6 +94,22 @@ def _policy_of(name: str) -> Path | None:
     path = Path(name)
     path = path / "policy.safetensors" if path.is_dir() else path
     return path if path.is_file() else None
+
+
+def _kept(name: str) -> Demonstrations | None:
+    """What `prefrl revise` kept in this folder; None where it is another.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = Path(name) / FILE
+    if not path.is_file():
+        return None
+    tensors, _ = load_tensors(path)
+    found = [tensors[part].numpy() for part in Demonstrations._fields if part in tensors]
+    if len(found) < 2 or len(found[0]) != len(found[1]) or not len(found[0]):
+        raise UserError(f"{str(path)!r} holds no demonstrations: an observation and an action for each step.")
+    return Demonstrations(*found)
 
 
 def _acted(path: Path, task: Task, n_envs: int, steps: int, seed: int) -> Demonstrations:

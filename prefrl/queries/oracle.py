@@ -114,7 +114,7 @@ TEACHERS: dict[str, Teacher] = {
         Teacher("right70", accuracy=0.7),
     )
 }
-"""Teachers by name: B-Pref's six at B-Pref's settings, one that says probabilities, four by how often they are right."""
+"""Teachers by name: B-Pref's six at B-Pref's settings, one that says chances, and four by how often they are right."""
 
 
 def parse_teacher(text: str) -> Teacher:

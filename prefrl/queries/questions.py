@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,12 +17,17 @@ from prefrl.queries.asker import Asker
 from prefrl.queries.exchange import inherit
 from prefrl.queries.labelers import make_labeler
 from prefrl.queries.patient_store import PatientStore
+from prefrl.queries.rows import MOST_ITEMS
 from prefrl.queries.strategies import find_strategy
 from prefrl.rewards.models import LearnedModel, Model
+from prefrl.settings.config import USUAL_K, TrainConfig
 from prefrl.settings.resolved import Resolved, ResolvedTrain
+from prefrl.words.errors import UserError
 from prefrl.words.lookup import lookup
-from prefrl.words.preference import Query
+from prefrl.words.preference import KINDS, Query, comparisons
 from prefrl.words.schedules import SCHEDULES, constant, label_counts
+
+MOST_KEYS = 9  # of a keyboard
 
 
 class Questions:
@@ -60,12 +66,13 @@ class Questions:
             task=Task.of(config),
         )
         self.answering = Answering(config.labeler, labeler, self.store)
-        self.asker = Asker(find_strategy(config.strategy), config.candidates, config.segment_steps, rng)
+        strategy = find_strategy(config.strategy)
+        self.asker = Asker(strategy, config.candidates, config.segment_steps, rng, config.question, config.k)
         self.asker.leave_out(self.store.occasions())  # of other runs
         self.asked, self.answered, self.open, self.seconds = 0, 0, 0, 0.0
 
     def ask(self, env: Recorder, count: int) -> list[Query]:
-        """So many pairs, those most worth asking of all candidates; of an unfitted r-hat, any."""
+        """So many pairs, or sets of K, those most worth asking of all candidates; of an unfitted r-hat, any."""
         queries = self.asker.ask(env, self.model.r_hat, count, self.model.fitted)
         self.store.ask(queries, self.config.second_opinions)
         self.asked += len(queries)
@@ -74,19 +81,25 @@ class Questions:
     def answer(self, queries: Sequence[Query], episodes: Sequence[Episode]) -> Replies:
         """What has come back, to these and to earlier questions; who answers is told how the policy does."""
         replies = self.answering.answer(queries, mean_true_return(episodes), mean_steps(episodes))
-        self.answered += sum(answer.mu is not None for answer in replies.given) - len(replies.taken_back)
+        self.answered += sum(answer.is_decided for answer in replies.given) - len(replies.taken_back)
         self.seconds += sum(answer.seconds for answer in replies.given)
         self.open = replies.open
         return replies
 
     def measures(self) -> dict[str, float]:
-        """Columns of metrics.csv: questions asked, answered and open so far, and what answering took."""
-        return {
+        """Columns of metrics.csv: questions asked, answered and open so far, and what answering took.
+
+        Where an answer compares more than two segments, comparisons say how many pairs were compared.
+        """
+        counts = {
             "labels_asked": self.asked,
             "labels_answered": self.answered,
             "labels_open": self.open,
             "labelling_seconds": self.seconds,
-        } | self.answering.measures()
+        }
+        kind, k = self.config.question, self.config.k
+        more = {} if kind == "pair" else {"comparisons": self.answered * comparisons(kind, k)}
+        return counts | more | self.answering.measures()
 
     def state(self) -> dict[str, Any]:
         """What was asked, of whom and how they answer, and the counts."""
@@ -124,6 +137,36 @@ def make_questions(
     if isinstance(config, ResolvedTrain) and isinstance(model, LearnedModel):
         return Questions(config, model, folder, rng, quiet)
     return None
+
+
+def segments_in(config: TrainConfig) -> int:
+    """How many segments a question of this run shows, K; 2 of a pair.
+
+    Raises:
+        UserError: a question of no kind, of too few segments or too many, or options that it leaves without a use.
+    """
+    if config.question not in KINDS:
+        raise UserError(f"unknown question {config.question!r}: it is one of {', '.join(KINDS)}.")
+    k = config.k or (2 if config.question == "pair" else USUAL_K)
+    most = MOST_KEYS if config.labeler == "human" else MOST_ITEMS
+    if config.k is not None and not 2 <= config.k <= most:
+        raise UserError(f"k={config.k} segments cannot be put in order: a ranking shows from 2 to {most}.")
+    if config.question == "pair" and k != 2:
+        raise UserError(f"k={k} segments are no pair: ask with --question ranking, or --question best.")
+    if config.question != "ranking" and config.likelihood != TrainConfig.likelihood:
+        raise UserError(
+            f"likelihood={config.likelihood} says what a ranking tells, and --question {config.question} asks for "
+            f"none: leave it out, or ask with --question ranking."
+        )
+    if not 0 <= config.margin < math.inf:
+        raise UserError(f"margin={config.margin} must be zero (nobody is asked how much better) or more.")
+    if config.margin and (config.question == "ranking" or (config.labeler == "oracle" and not config.labels_from)):
+        who = "a ranking says by its order" if config.question == "ranking" else "the oracle never says"
+        raise UserError(
+            f"margin={config.margin} is of what is called much better, and {who} how much better one is: leave it out, "
+            f"or ask people, with --labeler human, for pairs or the best."
+        )
+    return k
 
 
 def labels_of(config: Resolved, phases: int) -> tuple[list[int], list[bool]]:

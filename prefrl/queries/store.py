@@ -737,7 +737,7 @@ def _read_queries(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Q
     distinct = list(dict.fromkeys(keys))
     for start in range(0, len(distinct), 500):
         some = sa.select(QUERIES.c.key, QUERIES.c.kind).where(QUERIES.c.key.in_(distinct[start : start + 500]))
-        kinds |= {key: kind for key, kind in connection.execute(some)}
+        kinds |= {row.key: row.kind for row in connection.execute(some)}
         items = sa.select(ITEMS).where(ITEMS.c.query_key.in_(distinct[start : start + 500]))
         for key, _, segment_key, *origin in connection.execute(items.order_by(ITEMS.c.query_key, ITEMS.c.place)):
             shown.setdefault(key, []).append((segment_key, tuple(origin)))

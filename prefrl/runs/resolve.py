@@ -19,12 +19,14 @@ from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
 from prefrl.policies.demonstrations import check_demonstrations
 from prefrl.policies.learners import check_settings, learner_class
+from prefrl.policies.methods import method_fields
 from prefrl.policies.policy import Policy
 from prefrl.policies.reference import find_reference
 from prefrl.policies.terms import FIRST_BETA
 from prefrl.queries.exchange import inherit
 from prefrl.queries.labelers import LABELERS, find_factory, is_shown_to_a_model
 from prefrl.queries.oracle import parse_teacher
+from prefrl.queries.questions import segments_in
 from prefrl.queries.store import Store, check_free, check_url
 from prefrl.queries.strategies import find_strategy
 from prefrl.rewards.reward_model import RewardEnsemble
@@ -65,12 +67,14 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     find_backends(config.backend)
     env = look_at(config)
     preset = env.preset
-    settings = {
+    by_method = method_fields(config, preset)
+    settings = by_method.get("settings") or {
         **preset.learners.get(config.learner, {}),
         **env.tuned.get(config.learner, {}),
         **name_value(config.set, "learner setting"),
     }
-    check_settings(config.learner, settings)
+    if not by_method:
+        check_settings(config.learner, settings)
     if config.device not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {config.device!r}: it is auto, cpu or cuda.")
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -101,6 +105,8 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         known["segment_steps"] = segment_steps
         known["pairs"] = config.pairs or ("same-start" if env.same_start else None)
         known["reward_from"] = _reward_from(config, env)
+        known |= {"strategy": config.strategy or "disagreement"} | by_method
+        find_strategy(known["strategy"])
         _check_names(config, resume)
         _check_idle(config)
         _check_rounds(config)
@@ -108,7 +114,8 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
             known["initial_labels"] = 1 / config.rounds
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
-        _check_labels(config, segment_steps, env.horizon, room, n_envs)
+        known["k"] = segments_in(config)
+        _check_labels(config, segment_steps, env.horizon, room, n_envs, known["k"])
         if not resume:
             with Store(":memory:") as empty:
                 inherit(empty, config.labels_from, config.env, segment_steps)
@@ -206,6 +213,7 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
         isinstance(env.action_space, gym.spaces.Box),
         (env.spec or spec).max_episode_steps,  # as it was made: an argument may have changed it
         float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None,
+        hasattr(env.unwrapped, "tables"),
     )
     family, why = (config.preset, "it was asked for") if config.preset else presets.family(facts)
     if family in presets.BY_HORIZON:
@@ -277,7 +285,6 @@ def _explore_steps(config: BaselineConfig, n_envs: int, segment_steps: int) -> i
 
 
 def _check_names(config: TrainConfig, resume: bool) -> None:
-    find_strategy(config.strategy)
     find_factory(config.labeler)
     schedule = lookup("schedule", config.schedule, SCHEDULES)
     label_counts(config.labels, min(config.phases, 1000), 0.0, schedule)  # of one's own, it may be none
@@ -346,8 +353,10 @@ def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
         UserError: it is not, or does not; or there is none, and no labels either.
     """
     if config.reward_from is None:
-        if not config.labels:
-            raise UserError("labels=0 must be more than zero, unless reward_from pays a finished reward.")
+        if not config.labels and not config.labels_from:
+            raise UserError(
+                "labels=0 must be more than zero, unless reward_from pays a finished reward or labels_from has answers."
+            )
         return None
     if config.labels:
         raise UserError(
@@ -407,25 +416,27 @@ def _of_this_run(name: str, config: BaselineConfig) -> str:
 
 
 def _check_labels(
-    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int
+    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int, k: int
 ) -> None:
     if horizon is not None and segment_steps > horizon:
         raise UserError(
             f"segment_steps={segment_steps} is longer than an episode of {config.env}, which ends after {horizon} "
             f"steps: ask for {horizon} or fewer."
         )
+    number = "two" if k == 2 else k
     for name, steps in room.items():
-        least = segment_steps * n_envs + (n_envs == 1)  # of one environment, two segments begin a step apart
+        least = (segment_steps - 1 + -(-k // n_envs)) * n_envs  # of one environment, segments begin a step apart
         if steps < least:
             raise UserError(
-                f"{name}={steps} over {n_envs} environments holds no two segments of {segment_steps} steps: take at "
-                f"least {least}."
+                f"{name}={steps} over {n_envs} environments holds no {number} segments of {segment_steps} steps: take "
+                f"at least {least}."
             )
-    shown = 2 * config.labels * segment_steps
+    shown = k * config.labels * segment_steps
     if shown > config.steps:
         raise UserError(
-            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour (two "
-            f"segments of {segment_steps} each), so ask for {config.steps // (2 * segment_steps)} labels or fewer."
+            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour "
+            f"({number} segments of {segment_steps} each), so ask for {config.steps // (k * segment_steps)} labels or "
+            f"fewer."
         )
 
 
