@@ -17,7 +17,7 @@ from prefrl.experience.backends import DRAWS, find_backends
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
-from prefrl.policies.demonstrations import check_demonstrations
+from prefrl.policies.demonstrations import check_demonstrations, check_segments
 from prefrl.policies.learners import check_settings, learner_class
 from prefrl.policies.methods import method_fields
 from prefrl.policies.policy import Policy
@@ -110,6 +110,8 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         _check_names(config, resume)
         _check_idle(config)
         _check_rounds(config)
+        if config.demonstration_labels:
+            check_segments(known.get("demonstrations", ()))
         if config.rounds:
             known["initial_labels"] = 1 / config.rounds
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
@@ -446,6 +448,8 @@ def _check_numbers(config: BaselineConfig) -> None:
     if isinstance(config, TrainConfig):
         positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
         positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at"]
+        if config.demonstration_labels < 0:
+            raise UserError(f"demonstration_labels={config.demonstration_labels} must be 0 (none) or more.")
         if config.labels < 0:
             raise UserError(f"labels={config.labels} must be more than zero.")
         if config.objective not in ("preference", "target"):

@@ -138,6 +138,9 @@ class PreferenceConfig(BaselineConfig):
     """Pairs sampled for each one asked (paper: 10)."""
     schedule: str = "annealed"
     """When labels are asked: annealed (the paper's), constant, exponential, hyperbolic, or an import path."""
+    demonstration_labels: int = 0
+    """Answers that nobody is asked for, besides `labels`: so many segments of the demonstrations, each taken to be
+    better than one of the policy as it begins."""
     rounds: int = 0
     """Ask the labels in so many equal parts, each before an equal stretch of training in which the reward stays as its
     answers, and all before them, have made it; 0 asks them as `schedule` says, and the reward goes on learning."""

@@ -12,9 +12,7 @@ from helpers import sentence
 
 from prefrl.baseline import run_baseline
 from prefrl.experience.backends import make_vec_env
-from prefrl.experience.task import Task
 from prefrl.policies.cloning import LEAST_LOG_STD, clone, log_likelihood
-from prefrl.policies.demonstrations import check_demonstrations, read_demonstrations
 from prefrl.policies.on_policy import Learner
 from prefrl.policies.policy import Policy
 from prefrl.policies.reference import FILE
@@ -185,42 +183,6 @@ def test_another_network_has_no_room_for_the_weights(tmp_path: Path, expert: Pat
             run_baseline(replace(config, out=tmp_path / "run"), quiet=True)
         assert "--demonstrations" in sentence(error.value)
         assert not (tmp_path / "run").exists()
-
-
-def make_minari(root: Path, name: str, observations: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Minari dataset of one episode in which each action is the target that is shown."""
-    import warnings
-
-    import minari
-    from minari.data_collector import EpisodeBuffer
-
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
-    n, env = len(observations) - 1, gym.make(TARGET.env)
-    episode = EpisodeBuffer(
-        id=0, observations=list(observations), actions=list(((observations - 10) / 30)[:-1]), rewards=[0.0] * n,
-        terminations=[False] * n, truncations=[*[False] * (n - 1), True],
-    )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        minari.create_dataset_from_buffers(
-            name, [episode], observation_space=env.observation_space, action_space=env.action_space, data_format="arrow"
-        )
-    return root / name
-
-
-def test_local_minari_datasets_are_demonstrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    observations = np.random.default_rng(0).uniform(-20, 40, (300, 1)).astype(np.float32)
-    folder = make_minari(tmp_path / "datasets", "target/good-v0", observations, monkeypatch)
-    env = gym.make(TARGET.env)
-    for name in ("target/good-v0", str(folder)):
-        check_demonstrations((name,), env.observation_space, env.action_space)
-        seen, acted = read_demonstrations((name, name), Task(TARGET.env), 2, 10, 0)
-        np.testing.assert_allclose(seen, np.concatenate([observations[:-1]] * 2))
-        np.testing.assert_allclose(acted, (seen - 10) / 30, rtol=1e-5, atol=1e-6)
-    wrong = replace(TARGET, env="CartPole-v1", demonstrations=("target/good-v0",))
-    with pytest.raises(UserError) as error:
-        resolve(wrong)
-    assert "give demonstrations of the same environment" in sentence(error.value)
 
 
 @pytest.mark.parametrize(
