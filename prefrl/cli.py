@@ -55,6 +55,31 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class ReviseConfig:
+    """Judge what a run's policy does beside other things it might have done, and keep what keeps the principles best.
+
+    What is kept is what another run clones first, with --demonstrations.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run whose policy acts."""
+    constitution: tyro.conf.Positional[Path]
+    """The principles, a TOML file; see `prefrl.queries.constitution`."""
+    out: Path | None = None
+    """Folder for what is kept, and what was said; it is made here. Default: revised, in the run's folder."""
+    starts: int = 100
+    """Moments from which the policy acts."""
+    n: int = 8
+    """Times that it acts from each; it comes back by the same reset seed and the same actions."""
+    segment_steps: int = 50
+    """Steps each time."""
+    seed: int = 0
+    """Of the first reset, and of what is drawn."""
+    trust: bool = False
+    """Import the environment's package that the run's folder names."""
+
+
+@dataclass(frozen=True)
 class BestOfConfig:
     """Draw n episodes from one start, keep the best by a run's reward, and say what it is worth.
 
@@ -220,6 +245,20 @@ def _bestof(config: BestOfConfig) -> None:
     print(measures_table({f"best of {n}": measures for n, measures in found.items()}))
 
 
+def _revise(config: ReviseConfig) -> None:
+    from prefrl.runs.saved import load_run
+    from prefrl.studies.plots import measures_table
+    from prefrl.studies.revise import revise
+    from prefrl.words.process import for_small_networks
+
+    for_small_networks()
+    run, out = load_run(config.run, config.trust), config.out or config.run / "revised"
+    shares = revise(run, config.constitution, out, config.starts, config.n, config.segment_steps, config.seed)
+    if shares:
+        print(measures_table({name: {"before": old, "kept": new} for name, (old, new) in shares.items()}))
+    print(f"`--demonstrations {out}` has a run begin from what was kept.")
+
+
 def _sweep(config: SweepConfig) -> int:
     from prefrl.studies.grid import read_grid
     from prefrl.studies.sweep import sweep, to_run
@@ -287,6 +326,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
     "plot": (PlotConfig, _plot),
     "evaluate": (EvaluateConfig, _evaluate),
     "bestof": (BestOfConfig, _bestof),
+    "revise": (ReviseConfig, _revise),
     "report": (ReportConfig, _report),
     "envs": (EnvsConfig, _envs),
     "check": (CheckConfig, _check),
@@ -296,7 +336,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
 }
 
 
-LOOKING = (PlotConfig, EvaluateConfig, BestOfConfig, ReportConfig, LabelConfig, LabelsConfig, VideoConfig)
+LOOKING = (PlotConfig, EvaluateConfig, BestOfConfig, ReviseConfig, ReportConfig, LabelConfig, LabelsConfig, VideoConfig)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

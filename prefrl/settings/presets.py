@@ -155,6 +155,7 @@ EXACT = Preset(
         },
         "a2c": {"n_steps": 8, "gamma": 1.0, "gae_lambda": 0.95, "learning_rate": "lin_1e-3"},
         "trpo": {"n_steps": 32, "batch_size": 256, "gamma": 1.0, "gae_lambda": 0.95},
+        "direct": {"n_steps": 32, "learning_rate": 1e-3},
     },
 )
 FAMILIES = {
