@@ -124,6 +124,7 @@ KINDS = {
         set=("n_steps=32",), clone_segments="preferred", clone_epochs=1,
     ),
     "anchored": replace(SMALL, kl_beta=0.1, kl_target=1.0),
+    "rounds": replace(SMALL, rounds=3, reward_at="end", kl_beta=0.1),
     "true reward": BaselineConfig(
         env=SMALL.env, steps=SMALL.steps, n_envs=2, set=SMALL.set, tensorboard=False
     ),
@@ -183,8 +184,9 @@ def test_a_run_that_broke_off_ends_as_the_unbroken_one(tmp_path, kind):
 
 def test_a_run_that_began_with_cloned_behaviour_goes_on_from_it(tmp_path, whole):
     config = replace(SMALL, demonstrations=(str(whole),), demonstration_steps=200, cloning_epochs=2, kl_beta=0.1)
+    config = replace(config, demonstration_labels=10)
     unbroken = run(replace(config, out=tmp_path / "unbroken"))
-    left = broken(replace(config, out=tmp_path / "broken"), after=200 + int(0.7 * config.steps))
+    left = broken(replace(config, out=tmp_path / "broken"), after=400 + int(0.7 * config.steps))
     resume(left, quiet=True)
     assert set(same(unbroken, left).values()) == {True}
 

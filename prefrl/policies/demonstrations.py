@@ -18,6 +18,7 @@ from prefrl.experience.recorder import Recorder
 from prefrl.experience.task import Task
 from prefrl.policies.policy import Policy
 from prefrl.words.errors import UserError, install
+from prefrl.words.preference import Segment
 from prefrl.words.process import drawing_from
 from prefrl.words.spaces import same_inputs
 from prefrl.words.tensors import load_tensors
@@ -83,7 +84,9 @@ def read_demonstrations(names: Sequence[str], task: Task, n_envs: int, steps: in
     for number, name in enumerate(names):
         policy = _policy_of(name)
         if policy is not None:
-            parts.append(_acted(policy, task, n_envs, steps, seed + number))
+            recorder = _acted(policy, task, n_envs, steps, _seed(seed, number))
+            parts.append(Demonstrations(*recorder.recent(steps)[:2]))
+            recorder.close()
         else:
             parts.append(_kept(name) or _read(name))
     return Demonstrations(*(np.concatenate(part) for part in zip(*parts, strict=True)))
@@ -112,7 +115,63 @@ def _kept(name: str) -> Demonstrations | None:
     return Demonstrations(*found)
 
 
-def _acted(path: Path, task: Task, n_envs: int, steps: int, seed: int) -> Demonstrations:
+def demonstrated(
+    names: Sequence[str],
+    task: Task,
+    n_envs: int,
+    steps: int,
+    seed: int,
+    count: int,
+    segment_steps: int,
+) -> list[Segment]:
+    """Segments of demonstrations, as many of each source as equal shares allow, in an order of chance.
+
+    Args:
+        names: as of `read_demonstrations`, but for what `prefrl revise` kept.
+        task: the environment.
+        n_envs: copies of it that a policy acts in.
+        steps: that each policy takes, over all of them.
+        seed: of all that is drawn.
+        count: segments.
+        segment_steps: steps in each.
+
+    Raises:
+        UserError: one of them cannot be read, or has no segment so long.
+    """
+    rng, segments = np.random.default_rng((seed, count, segment_steps)), list[Segment]()
+    for number, (name, part) in enumerate(zip(names, np.array_split(np.zeros(count), len(names)), strict=True)):
+        policy, drawn_by = _policy_of(name), _seed(seed, number)
+        if policy is not None:
+            recorder = _acted(policy, task, n_envs, steps, drawn_by)
+            segments += [pair.left for pair in recorder.pairs(len(part), segment_steps, rng).queries()]
+            recorder.close()
+        else:
+            segments += _windows(name, task.env_id, drawn_by, len(part), segment_steps, rng)
+    rng.shuffle(segments)
+    return segments
+
+
+def check_segments(names: Sequence[str]) -> None:
+    """Whether segments can be cut from each of these.
+
+    Raises:
+        UserError: there are none of these, or there is one of steps without episodes.
+    """
+    kept = [name for name in names if _policy_of(name) is None and _kept(name) is not None]
+    if kept or not names:
+        raise UserError(
+            f"demonstration_labels compare segments of demonstrations with the policy's, and "
+            f"{f'{kept[0]!r} holds steps without their episodes' if kept else 'there are none'}: give runs' folders or "
+            f"Minari datasets with --demonstrations."
+        )
+
+
+def _seed(seed: int, number: int) -> int:
+    """Of what a source is acted with: it has nothing in common with those of the run's own environments."""
+    return int(np.random.SeedSequence((seed, number, 1)).generate_state(1)[0]) >> 1
+
+
+def _acted(path: Path, task: Task, n_envs: int, steps: int, seed: int) -> Recorder:
     """What a saved policy does, as it explores: the policy that is cloned from it is to vary as it does."""
     with drawing_from(seed):
         recorder = Recorder(task.make_vec(n_envs, seed), task.env_id, seed, -(-steps // n_envs) * n_envs)
@@ -120,9 +179,26 @@ def _acted(path: Path, task: Task, n_envs: int, steps: int, seed: int) -> Demons
         observations: Any = recorder.reset()
         for _ in range(-(-steps // n_envs)):
             observations, *_ = recorder.step(policy.act(observations))
-        seen, acted, _ = recorder.recent(steps)
-        recorder.close()
-    return Demonstrations(seen, acted)
+    return recorder
+
+
+def _windows(
+    name: str, env_id: str, seed: int, count: int, segment_steps: int, rng: np.random.Generator
+) -> list[Segment]:
+    """Windows of a Minari dataset's episodes, each as likely as any other."""
+    episodes = [episode for episode in _minari(name).iterate_episodes() if len(episode.actions) >= segment_steps]
+    if not episodes:
+        raise UserError(f"the Minari dataset {name!r} has no episode of {segment_steps} steps, which a segment has.")
+    starts = np.array([len(episode.actions) - segment_steps + 1 for episode in episodes])
+    segments = []
+    for place in rng.integers(starts.sum(), size=count):
+        number = int(np.searchsorted(np.cumsum(starts), place, side="right"))
+        offset, episode = int(place - starts[:number].sum()), episodes[number]
+        part = slice(offset, offset + segment_steps)
+        observations, actions = np.asarray(episode.observations)[part], np.asarray(episode.actions)[part]
+        rewards = np.asarray(episode.rewards, np.float64)[part]
+        segments.append(Segment(observations, actions, rewards, env_id, 0, seed, 0, int(episode.id), offset))
+    return segments
 
 
 def _read(name: str) -> Demonstrations:

@@ -29,7 +29,7 @@ OPTIONS = {name for own in OWN.values() for name in own} | set(SHARED)
 """All that only a direct method reads."""
 OF_A_REWARD = (
     "members", "noise_floor", "reward_learning_rate", "objective", "overlap", "freeze_reward_at", "l2",
-    "entropy_bonus", "reward_from", "kl_beta", "kl_target", "learner",
+    "entropy_bonus", "reward_from", "reward_at", "kl_beta", "kl_target", "learner",
 )  # fmt: skip
 """What says how a reward is learned, paid, or learned from."""
 BLIND = ("disagreement", "information_gain", "coverage", "coverage_disagreement")
@@ -94,6 +94,12 @@ def _check_idle(config: TrainConfig, preset: Preset) -> None:
             raise UserError(
                 f"{name}={value} says how a reward is learned or learned from, and method {config.method!r} has none: "
                 f"leave it out, or use --method reward."
+            )
+    for name in ("start_from", "demonstrations"):
+        if value := getattr(config, name):
+            raise UserError(
+                f"{name}={value} is what PPO and the like begin with, and method {config.method!r} begins as its "
+                f"reference: give --reference RUN."
             )
     for name in sorted(OPTIONS - set(OWN[config.method]) - set(SHARED)):
         if (value := getattr(config, name)) is not None:

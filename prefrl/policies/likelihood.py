@@ -27,7 +27,7 @@ from prefrl.policies.policy import CLIP_OBSERVATIONS, rebuilt
 from prefrl.words.spaces import channels_first, is_image
 
 AT_ONCE, AT_ONCE_IMAGES = 4096, 128  # steps whose hidden layers are in memory at one time
-FURTHEST = 1e6  # bounds further out count as there: tails beyond them have no gradient that is a number
+FURTHEST = 1e4  # deviations: a bound further out counts as there, since torch's gradient of its tail is no number
 LEAST_VARIANCE = 1e-8  # of an input that changes; one that never did carries nothing, and its scale is left
 
 
@@ -185,7 +185,7 @@ def censored_normal(
     or Phi((mean - high) / std).
     """
     between = -((actions - mean) / std).square() / 2 - std.log() - math.log(2 * math.pi) / 2
-    low, high = low.clamp(min=-FURTHEST), high.clamp(max=FURTHEST)
-    below, above = torch.special.log_ndtr((low - mean) / std), torch.special.log_ndtr((mean - high) / std)
+    ends = ((low - mean) / std, (mean - high) / std)
+    below, above = (torch.special.log_ndtr(end.clamp(min=-FURTHEST)) for end in ends)
     each = torch.where(actions >= high, above, torch.where(actions <= low, below, between))
     return each.sum(1)

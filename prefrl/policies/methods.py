@@ -15,7 +15,7 @@ import numpy as np
 from prefrl.experience.recorder import Recorder
 from prefrl.experience.task import Task
 from prefrl.policies.cloning import clone, take_weights
-from prefrl.policies.demonstrations import read_demonstrations
+from prefrl.policies.demonstrations import demonstrated, read_demonstrations
 from prefrl.policies.direct import DIRECT
 from prefrl.policies.direct_options import direct_fields, refuse_direct_options
 from prefrl.policies.on_policy import Learner
@@ -28,6 +28,7 @@ from prefrl.settings.presets import Preset
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.lookup import lookup
+from prefrl.words.preference import Segment
 
 CONSTANT = 1e-8  # variance of an input that says nothing: its scale is left
 
@@ -182,3 +183,11 @@ def _clone(config: Resolved, learner: Learner) -> None:
         observations = np.asarray(learner.normaliser.normalize_obs(observations))
     rng = np.random.default_rng((config.seed, len(observations)))
     clone(learner.model.policy, observations, shown.actions, config.cloning_epochs, rng)
+
+
+def better_segments(config: Resolved) -> list[Segment]:
+    """Segments of demonstrations that are taken to be better than the policy as it begins."""
+    if not isinstance(config, ResolvedTrain) or not config.demonstration_labels:
+        return []
+    task, steps, count = Task.of(config), config.demonstration_steps, config.demonstration_labels
+    return demonstrated(config.demonstrations, task, config.n_envs, steps, config.seed, count, config.segment_steps)

@@ -24,10 +24,11 @@ from prefrl.settings.config import USUAL_K, TrainConfig
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import lookup
-from prefrl.words.preference import KINDS, Query, comparisons
-from prefrl.words.schedules import SCHEDULES, label_counts
+from prefrl.words.preference import KINDS, Occasion, Preference, Query, Segment, comparisons
+from prefrl.words.schedules import SCHEDULES, constant, label_counts
 
 MOST_KEYS = 9  # of a keyboard
+DEMONSTRATION = "demonstration"  # who answered, where a demonstration is better by its being one
 
 
 class Questions:
@@ -70,6 +71,38 @@ class Questions:
         self.asker = Asker(strategy, config.candidates, config.segment_steps, rng, config.question, config.k)
         self.asker.leave_out(self.store.occasions())  # of other runs
         self.asked, self.answered, self.open, self.seconds = 0, 0, 0, 0.0
+
+    def prefer(self, better: Sequence[Segment], env: Recorder) -> None:
+        """Take each of these to be better than a segment of what the policy has done: nobody is asked.
+
+        The first answers of a run that has demonstrations (Ibarz et al. 2018, arXiv 1811.06521: automatic annotations).
+        They are recorded as others are, and are none of the labels that are asked for.
+
+        Raises:
+            UserError: so little has happened that there are not so many different questions.
+        """
+        if not better:
+            return
+        rng = np.random.default_rng((self.config.seed, len(better)))
+        drawn = env.pairs(self.config.candidates * len(better), self.config.segment_steps, rng)
+        kept: dict[tuple[Occasion, Occasion], int] = {}  # no two are the same question
+        for place, (usual, _) in enumerate(drawn.occasions()):
+            if len(kept) < len(better):
+                kept.setdefault((better[len(kept)].occasion, usual), place)
+        if len(kept) < len(better):
+            raise UserError(
+                f"demonstration_labels={len(better)} are more pairs than the {env.steps:,} steps of {env.env_id} taken "
+                f"before training have: ask for fewer, or take more steps before (explore_steps)."
+            )
+        own = [pair.left for pair in drawn[np.array([*kept.values()])].queries()]
+        is_left = rng.random(len(better)) < 0.5
+        self.store.add(
+            [
+                Preference(Query(good, usual) if left else Query(usual, good), float(left), DEMONSTRATION, 0.0)
+                for good, usual, left in zip(better, own, is_left, strict=True)
+            ]
+        )
+        self.inherited = self.store.answers()[0]
 
     def ask(self, env: Recorder, count: int) -> list[Query]:
         """So many pairs, or sets of K, those most worth asking of all candidates; of an unfitted r-hat, any."""
@@ -169,11 +202,16 @@ def segments_in(config: TrainConfig) -> int:
     return k
 
 
-def labels_of(config: Resolved, phases: int) -> tuple[list[int], int]:
-    """How many labels are asked as each phase begins, and in how many phases the reward learns."""
+def labels_of(config: Resolved, phases: int) -> tuple[list[int], list[bool]]:
+    """How many labels are asked as each phase begins, and whether the reward learns in it."""
     if not isinstance(config, ResolvedTrain):
-        return [0] * phases, phases
+        return [0] * phases, [True] * phases
     live = 0 if config.reward_from else max(1, round(config.freeze_reward_at * phases))
+    if config.rounds and live:
+        begins = np.linspace(0, live, min(config.rounds, live), endpoint=False).astype(int)
+        labels = np.zeros(phases, np.int64)
+        labels[begins] = label_counts(config.labels, len(begins), 1 / len(begins), constant)
+        return labels.tolist(), np.isin(np.arange(phases), begins).tolist()
     schedule = lookup("schedule", config.schedule, SCHEDULES)
-    labels = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
-    return labels + [0] * (phases - live), live
+    asked = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
+    return asked + [0] * (phases - live), [number < live for number in range(phases)]

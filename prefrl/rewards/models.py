@@ -120,7 +120,8 @@ class LearnedModel:
         watch_rng: np.random.Generator,
     ) -> None:
         self.config, self.env, self.r_hat, self._fit, self._watch_rng = config, env, r_hat, fit, watch_rng
-        self.paid = LearnedReward(env, self.r_hat, late=True)  # the learner never sees the true reward
+        # the learner never sees the true reward
+        self.paid = LearnedReward(env, self.r_hat, late=True, at_the_end=config.reward_at == "end")
         self.due = self.paid.due
         self.fitted = config.reward_from is not None  # people may answer later than asked
         self._seen = 0  # steps whose inputs are in r-hat's normalisation
@@ -154,7 +155,8 @@ class LearnedModel:
         config, env = self.config, self.env
         newest = env.recent(env.steps - self._seen, at_most=SAMPLE)[:2]
         window = env.recent(config.reward_window, at_most=SAMPLE)[:2]
-        updates = config.fit_updates if self.fitted else self._fit.epochs(config.initial_epochs)
+        goes_on = self.fitted and not config.rounds  # a round's answers come all together, as the first do
+        updates = config.fit_updates if goes_on else self._fit.epochs(config.initial_epochs)
         refit = partial(self._fit.refit, newest, window, updates, kept_mean_of(config, env))
         self._seen = env.steps
         if config.overlap and self.fitted:

@@ -17,7 +17,7 @@ from prefrl.experience.backends import DRAWS, find_backends
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
-from prefrl.policies.demonstrations import check_demonstrations
+from prefrl.policies.demonstrations import check_demonstrations, check_segments
 from prefrl.policies.learners import check_settings, learner_class
 from prefrl.policies.methods import method_fields
 from prefrl.policies.policy import Policy
@@ -109,6 +109,11 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         find_strategy(known["strategy"])
         _check_names(config, resume)
         _check_idle(config)
+        _check_rounds(config)
+        if config.demonstration_labels:
+            check_segments(known.get("demonstrations", ()))
+        if config.rounds:
+            known["initial_labels"] = 1 / config.rounds
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
         known["k"] = segments_in(config)
@@ -293,6 +298,30 @@ def _check_names(config: TrainConfig, resume: bool) -> None:
         parse_teacher(teacher)
 
 
+def _check_rounds(config: TrainConfig) -> None:
+    """Refuse rounds that could not be, and what says otherwise when labels are asked.
+
+    Raises:
+        UserError: there are such.
+    """
+    if not config.rounds:
+        return
+    if not 0 < config.rounds <= min(config.phases, config.labels):
+        raise UserError(
+            f"rounds={config.rounds} must be 0 (none) or more, and as many as there are phases ({config.phases}) and "
+            f"labels ({config.labels}) at most: each asks some, and trains for a phase or longer."
+        )
+    if (
+        config.initial_labels not in (None, 1 / config.rounds)
+        or config.schedule != TrainConfig.schedule
+        or config.overlap
+    ):
+        raise UserError(
+            "rounds say when labels are asked, in equal parts, and that the reward rests between them: leave out "
+            "schedule, initial_labels and overlap."
+        )
+
+
 def _check_idle(config: TrainConfig) -> None:
     """Refuse options that nobody here would read, and whoever gives them expects something of.
 
@@ -419,10 +448,14 @@ def _check_numbers(config: BaselineConfig) -> None:
     if isinstance(config, TrainConfig):
         positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
         positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at"]
+        if config.demonstration_labels < 0:
+            raise UserError(f"demonstration_labels={config.demonstration_labels} must be 0 (none) or more.")
         if config.labels < 0:
             raise UserError(f"labels={config.labels} must be more than zero.")
         if config.objective not in ("preference", "target"):
             raise UserError(f"unknown objective {config.objective!r}: it is preference or target.")
+        if config.reward_at not in ("step", "end"):
+            raise UserError(f"unknown reward_at {config.reward_at!r}: it is step or end.")
         for name in ("patience", "oracle_after"):
             if (value := getattr(config, name)) is not None and not value >= 0:
                 raise UserError(f"{name}={value} is a time in seconds: it must be zero or more.")

@@ -138,6 +138,12 @@ class PreferenceConfig(BaselineConfig):
     """Pairs sampled for each one asked (paper: 10)."""
     schedule: str = "annealed"
     """When labels are asked: annealed (the paper's), constant, exponential, hyperbolic, or an import path."""
+    demonstration_labels: int = 0
+    """Answers that nobody is asked for, besides `labels`: so many segments of the demonstrations, each taken to be
+    better than one of the policy as it begins."""
+    rounds: int = 0
+    """Ask the labels in so many equal parts, each before an equal stretch of training in which the reward stays as its
+    answers, and all before them, have made it; 0 asks them as `schedule` says, and the reward goes on learning."""
     initial_labels: float | None = None
     """Share of the labels asked about the untrained policy, before training. Default: by family (0.25; Atari 0.09)."""
     segment_steps: int | None = None
@@ -162,6 +168,8 @@ class PreferenceConfig(BaselineConfig):
     objective: Literal["preference", "target"] = "preference"
     """What r-hat is fitted to: the answers, or by least squares the true returns of the segments asked about (paper,
     section 3.3: a labeler who gives numbers)."""
+    reward_at: Literal["step", "end"] = "step"
+    """Where r-hat is paid: at every step, or an episode's sum at its end, as a text is paid that is judged whole."""
     overlap: bool = False
     """Fit the reward on a second thread while the policy learns from that of the phase before (the paper trains the
     two asynchronously). The same seed still gives the same bytes."""

@@ -12,9 +12,7 @@ from helpers import sentence
 
 from prefrl.baseline import run_baseline
 from prefrl.experience.backends import make_vec_env
-from prefrl.experience.task import Task
 from prefrl.policies.cloning import LEAST_LOG_STD, clone, log_likelihood
-from prefrl.policies.demonstrations import check_demonstrations, read_demonstrations
 from prefrl.policies.on_policy import Learner
 from prefrl.policies.policy import Policy
 from prefrl.policies.reference import FILE
@@ -31,7 +29,7 @@ KINDS: dict[str, tuple[Any, Any]] = {
     "pixels": (spaces.Box(0, 255, (44, 44, 3), np.uint8), spaces.Discrete(3)),
 }
 TARGET = BaselineConfig(
-    env="prefrl-tests/Target-v0", steps=1280, n_envs=4, set=("n_steps=40", "batch_size=80"), phases=4, tensorboard=False
+    env="prefrl-tests/Target-v0", steps=480, n_envs=4, set=("n_steps=40", "batch_size=80"), phases=4, tensorboard=False
 )
 
 
@@ -69,7 +67,7 @@ def test_what_is_seen_decides_what_is_done(kind: str) -> None:
     likelihood = clone(policy, observations, actions, 30, np.random.default_rng(0))
     acted = policy.predict(observations, deterministic=True)[0]
     assert np.abs(np.asarray(acted, float) - actions).mean() < 0.15
-    assert likelihood > (-0.9 if kind == "vector" else -0.4)  # of a density, or of chances
+    assert likelihood > (-0.5 if kind == "vector" else -0.4)  # of a density, or of chances
     assert torch.equal(policy.value_net.weight, critic)
 
 
@@ -131,7 +129,7 @@ def test_policies_that_explore_by_state_are_cloned_too(more: dict[str, Any]) -> 
 def expert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on the true reward, which has learned something."""
     folder = tmp_path_factory.mktemp("runs") / "expert"
-    return run_baseline(replace(TARGET, steps=3840, set=(*TARGET.set, "gamma=0.0"), out=folder), quiet=True)
+    return run_baseline(replace(TARGET, steps=3200, set=(*TARGET.set, "gamma=0.0"), out=folder), quiet=True)
 
 
 def policies(*files: Path) -> list[Policy]:
@@ -140,7 +138,14 @@ def policies(*files: Path) -> list[Policy]:
 
 
 def test_a_run_may_begin_with_what_another_does(tmp_path: Path, expert: Path) -> None:
-    config = replace(TARGET, demonstrations=(str(expert),), demonstration_steps=2000, kl_beta=0.1, out=tmp_path / "run")
+    config = replace(
+        TARGET,
+        demonstrations=(str(expert),),
+        demonstration_steps=1500,
+        cloning_epochs=12,
+        kl_beta=0.1,
+        out=tmp_path / "run",
+    )
     folder = run_baseline(config, quiet=True)
     cloned, knows, last = policies(folder / FILE, expert / "policy.safetensors", folder / "policy.safetensors")
     at = np.linspace(-20, 40, 50, dtype=np.float32)[:, None]
@@ -178,42 +183,6 @@ def test_another_network_has_no_room_for_the_weights(tmp_path: Path, expert: Pat
             run_baseline(replace(config, out=tmp_path / "run"), quiet=True)
         assert "--demonstrations" in sentence(error.value)
         assert not (tmp_path / "run").exists()
-
-
-def make_minari(root: Path, name: str, observations: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Minari dataset of one episode in which each action is the target that is shown."""
-    import warnings
-
-    import minari
-    from minari.data_collector import EpisodeBuffer
-
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
-    n, env = len(observations) - 1, gym.make(TARGET.env)
-    episode = EpisodeBuffer(
-        id=0, observations=list(observations), actions=list(((observations - 10) / 30)[:-1]), rewards=[0.0] * n,
-        terminations=[False] * n, truncations=[*[False] * (n - 1), True],
-    )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        minari.create_dataset_from_buffers(
-            name, [episode], observation_space=env.observation_space, action_space=env.action_space, data_format="arrow"
-        )
-    return root / name
-
-
-def test_local_minari_datasets_are_demonstrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    observations = np.random.default_rng(0).uniform(-20, 40, (300, 1)).astype(np.float32)
-    folder = make_minari(tmp_path / "datasets", "target/good-v0", observations, monkeypatch)
-    env = gym.make(TARGET.env)
-    for name in ("target/good-v0", str(folder)):
-        check_demonstrations((name,), env.observation_space, env.action_space)
-        seen, acted = read_demonstrations((name, name), Task(TARGET.env), 2, 10, 0)
-        np.testing.assert_allclose(seen, np.concatenate([observations[:-1]] * 2))
-        np.testing.assert_allclose(acted, (seen - 10) / 30, rtol=1e-5, atol=1e-6)
-    wrong = replace(TARGET, env="CartPole-v1", demonstrations=("target/good-v0",))
-    with pytest.raises(UserError) as error:
-        resolve(wrong)
-    assert "give demonstrations of the same environment" in sentence(error.value)
 
 
 @pytest.mark.parametrize(
