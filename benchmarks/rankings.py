@@ -1,12 +1,12 @@
 """Do rankings pay at equal labelling time? Rewards fitted to pairs, to rankings of four, and to the best of four.
 
-    python -m benchmarks.rankings            # fits everything again, five minutes on a core, then the report
+    python -m benchmarks.rankings            # fits everything again, some minutes on a core, then the report
     python -m benchmarks.rankings --report   # the report again, from the committed data
 
-No policy is trained: behaviour is recorded once, an oracle answers questions of each kind about it for as long as a
-default run's first 175 pairs take, and each reward is judged on the same pairs, which nobody was asked about. Time is
-the oracle's: segments are watched two at a time, a ranking of K takes K log2 K / 2 decisions, a best one K - 1, a pair one
-(`prefrl.queries.orders.effort`). The last arm lets decisions cost nothing: it has as many segments as the pairs.
+No policy is trained: behaviour is recorded once, an oracle answers questions of each kind about it for as long as 87
+pairs take, and each reward is judged on the same pairs, which nobody was asked about. Time is the oracle's: segments are
+watched two at a time, a ranking of K takes K log2 K / 2 decisions, a best one K - 1, a pair one
+(`prefrl.queries.orders.effort`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import tyro
 
 from benchmarks.committed import HERE
 from benchmarks.question import README, markdown, write_between
-from benchmarks.reward_fit import ANSWERS, FRESH, PRESET, STEPS, acted
+from benchmarks.reward_fit import FRESH, PRESET, STEPS, acted
 from prefrl.queries.labelers import make_labeler
 from prefrl.rewards.fit import Fit
 from prefrl.rewards.reward_model import RewardEnsemble
@@ -35,28 +35,14 @@ from prefrl.words.process import for_small_networks
 DATA = HERE / "results" / "rankings" / "fits.csv"
 TASKS = ("HalfCheetah", "Hopper", "Ant", "Reacher")
 SEEDS = (100, 101, 102)
+PAIRS = 87  # whose time there is: half of what a default run asks at first
 TEACHERS = ("oracle", "right90")
 K = 4
 MEASURES = ("accuracy", "cross_entropy", "step_correlation")
 COUNTS = ("questions", "segments", "comparisons", "seconds")
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One way to spend a labeler's time: the kind of question, what a ranking tells, whether deciding costs time."""
-
-    kind: str
-    likelihood: str = "plackett-luce"
-    deciding_is_free: bool = False
-
-
-ARMS = {
-    "pairs": Arm("pair"),
-    "rankings of 4": Arm("ranking"),
-    "rankings of 4, all pairs": Arm("ranking", likelihood="all-pairs"),
-    "best of 4": Arm("best"),
-    "rankings of 4, as many segments": Arm("ranking", deciding_is_free=True),
-}
+ARMS = {"pairs": "pair", "rankings of 4": "ranking", "best of 4": "best"}
 
 
 @dataclass(frozen=True)
@@ -92,17 +78,15 @@ def measure() -> None:
 def _of_task(task: str, seed: int) -> list[list[Any]]:
     env, rng, segment_steps = acted(task, seed)
     fresh = env.pairs(FRESH, segment_steps, rng)
-    pairs = env.pairs(ANSWERS, segment_steps, rng).queries()
-    sets = env.pairs(ANSWERS, segment_steps, rng, k=K)
+    pairs = env.pairs(PAIRS, segment_steps, rng).queries()
+    sets = env.pairs(PAIRS, segment_steps, rng, k=K)
     asked = {"pair": pairs, "ranking": sets.queries("ranking"), "best": sets.queries("best")}
     rows = []
     for teacher in TEACHERS:
-        answers = {kind: make_labeler("oracle", (teacher,), seed)(some) for kind, some in asked.items()}
+        answers = {of: make_labeler("oracle", (teacher,), seed)(some) for of, some in asked.items()}
         seconds = sum(answer.seconds for answer in answers["pair"])
-        for name, arm in ARMS.items():
-            given = in_time(answers[arm.kind], seconds)
-            if arm.deciding_is_free:
-                given = answers[arm.kind][: 2 * ANSWERS // K]
+        for name, kind in ARMS.items():
+            given = in_time(answers[kind], seconds)
             r_hat = RewardEnsemble(
                 env.observation_space, env.action_space, generator=torch.Generator().manual_seed(seed)
             )
@@ -113,16 +97,15 @@ def _of_task(task: str, seed: int) -> list[list[Any]]:
                 learning_rate=PRESET["reward_learning_rate"],
                 batch=PRESET["batch"],
                 l2=PRESET["l2"],
-                likelihood=arm.likelihood,
             )
             fit.add(given)
             observations, actions, true = env.recent(STEPS * env.num_envs)
-            updates = PRESET["initial_epochs"] * -(-ANSWERS // PRESET["batch"])  # the same for every arm
+            updates = PRESET["initial_epochs"] * -(-PAIRS // PRESET["batch"])  # the same for every arm
             fit.refit((observations, actions), (observations, actions), updates, kept=0.0)
             found, _ = agreement(r_hat, fresh, fit.noise_floor)
             found["step_correlation"] = correlation(r_hat.reward(observations, actions), true)
             shown = len(given[0].query.segments)
-            counts = [len(given), shown * len(given), comparisons(arm.kind, shown) * len(given)]
+            counts = [len(given), shown * len(given), comparisons(kind, shown) * len(given)]
             time = f"{sum(answer.seconds for answer in given):.0f}"
             rows.append([teacher, name, *counts, time, *(f"{found[m]:.5g}" for m in MEASURES)])
     env.close()

@@ -34,6 +34,7 @@ from prefrl.policies.learners import (
     learner_class,
     with_classes,
 )
+from prefrl.policies.pixels import Held
 from prefrl.policies.policy import CLIP_OBSERVATIONS, Policy, rebuilt
 from prefrl.policies.reference import FILE, Reference
 from prefrl.policies.terms import Anchor, Taken
@@ -177,6 +178,7 @@ class Learner:
         self._pay_rollouts(entropy_bonus)
         self.rollout_steps = self.model.n_steps
         self.model.set_logger(Logger(folder=None, output_formats=[]))
+        self._held = Held() if self.normaliser is None else None
         self._check_readable()
 
     def _check_readable(self) -> None:
@@ -300,7 +302,12 @@ class Learner:
             if self.model.rollout_buffer.buffer_size != steps:
                 self.model.n_steps = self.model.rollout_buffer.buffer_size = steps
             self.progress = progress()
-            self.model.learn(steps * self.env.num_envs, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
+            self.model.learn(
+                steps * self.env.num_envs,
+                callback=self._held,
+                log_interval=None,  # type: ignore[arg-type]
+                reset_num_timesteps=False,
+            )
         values = self.model.logger.name_to_value
         measures = {
             name.replace("train/", "learner_"): number

@@ -24,7 +24,7 @@ from prefrl.settings.config import USUAL_K, TrainConfig
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import lookup
-from prefrl.words.preference import KINDS, Occasion, Preference, Query, Segment, comparisons
+from prefrl.words.preference import Occasion, Preference, Query, Segment, comparisons
 from prefrl.words.schedules import SCHEDULES, constant, label_counts
 
 MOST_KEYS = 9  # of a keyboard
@@ -176,10 +176,8 @@ def segments_in(config: TrainConfig) -> int:
     """How many segments a question of this run shows, K; 2 of a pair.
 
     Raises:
-        UserError: a question of no kind, of too few segments or too many, or options that it leaves without a use.
+        UserError: too few segments or too many, or options that the question leaves without a use.
     """
-    if config.question not in KINDS:
-        raise UserError(f"unknown question {config.question!r}: it is one of {', '.join(KINDS)}.")
     k = config.k or (2 if config.question == "pair" else USUAL_K)
     most = MOST_KEYS if config.labeler == "human" else MOST_ITEMS
     if config.k is not None and not 2 <= config.k <= most:
