@@ -4,9 +4,10 @@
     python -m benchmarks.rankings --report   # the report again, from the committed data
 
 No policy is trained: behaviour is recorded once, an oracle answers questions of each kind about it for as long as 87
-pairs take, and each reward is judged on the same pairs, which nobody was asked about. Time is the oracle's: segments are
-watched two at a time, a ranking of K takes K log2 K / 2 decisions, a best one K - 1, a pair one
-(`prefrl.queries.orders.effort`).
+pairs take, and each reward is judged on the same pairs, which nobody was asked about. Time is the oracle's: segments
+are watched two at a time, a ranking of K takes K log2 K / 2 decisions, a best one K - 1, a pair one
+(`prefrl.queries.orders.effort`). As many gradient steps are more passes over fewer answers, and longer fits are better
+ones, so that pairs and rankings are fitted four times as long too.
 """
 
 from __future__ import annotations
@@ -42,7 +43,13 @@ MEASURES = ("accuracy", "cross_entropy", "step_correlation")
 COUNTS = ("questions", "segments", "comparisons", "seconds")
 
 
-ARMS = {"pairs": "pair", "rankings of 4": "ranking", "best of 4": "best"}
+ARMS = {  # the kind of question, and gradient steps over the preset's for so many pairs
+    "pairs": ("pair", 1),
+    "rankings of 4": ("ranking", 1),
+    "best of 4": ("best", 1),
+    "pairs, 4 x the steps": ("pair", 4),
+    "rankings of 4, 4 x the steps": ("ranking", 4),
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def _of_task(task: str, seed: int) -> list[list[Any]]:
     for teacher in TEACHERS:
         answers = {of: make_labeler("oracle", (teacher,), seed)(some) for of, some in asked.items()}
         seconds = sum(answer.seconds for answer in answers["pair"])
-        for name, kind in ARMS.items():
+        for name, (kind, times) in ARMS.items():
             given = in_time(answers[kind], seconds)
             r_hat = RewardEnsemble(
                 env.observation_space, env.action_space, generator=torch.Generator().manual_seed(seed)
@@ -100,8 +107,8 @@ def _of_task(task: str, seed: int) -> list[list[Any]]:
             )
             fit.add(given)
             observations, actions, true = env.recent(STEPS * env.num_envs)
-            updates = PRESET["initial_epochs"] * -(-PAIRS // PRESET["batch"])  # the same for every arm
-            fit.refit((observations, actions), (observations, actions), updates, kept=0.0)
+            updates = PRESET["initial_epochs"] * -(-PAIRS // PRESET["batch"])
+            fit.refit((observations, actions), (observations, actions), times * updates, kept=0.0)
             found, _ = agreement(r_hat, fresh, fit.noise_floor)
             found["step_correlation"] = correlation(r_hat.reward(observations, actions), true)
             shown = len(given[0].query.segments)
