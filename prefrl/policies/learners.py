@@ -14,6 +14,8 @@ from stable_baselines3.common import torch_layers
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 
+from prefrl.policies import pixels
+from prefrl.policies.pixels import PixelPolicy
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import did_you_mean, lookup
 
@@ -22,14 +24,16 @@ LEARNERS: dict[str, str] = {
     "a2c": "stable_baselines3:A2C",
     "trpo": "sb3_contrib:TRPO",
 }
-POLICIES: dict[str, type[ActorCriticPolicy]] = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy}
+POLICIES: dict[str, type[ActorCriticPolicy]] = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": PixelPolicy}
+"""What acts, by stable-baselines3's names."""
+SAVED = (ActorCriticPolicy, ActorCriticCnnPolicy)
 """Those that can be saved: they need an observation to act, and no memory, no masks, no code of anybody's own."""
-NAMED: dict[str, tuple[ModuleType, type]] = {
-    "activation_fn": (torch.nn, torch.nn.Module),
-    "features_extractor_class": (torch_layers, torch_layers.BaseFeaturesExtractor),
-    "optimizer_class": (torch.optim, torch.optim.Optimizer),
+NAMED: dict[str, tuple[tuple[ModuleType, ...], type]] = {
+    "activation_fn": ((torch.nn,), torch.nn.Module),
+    "features_extractor_class": ((pixels, torch_layers), torch_layers.BaseFeaturesExtractor),
+    "optimizer_class": ((torch.optim,), torch.optim.Optimizer),
 }
-"""Keys of `policy_kwargs` whose value is a class: where it is found by name, and what it must be."""
+"""Keys of `policy_kwargs` whose value is a class: where it is found by name, the first first, and what it must be."""
 
 
 def learner_class(name: str) -> type[OnPolicyAlgorithm]:
@@ -56,8 +60,8 @@ def check_policy(learner: str, policy: type) -> None:
     Raises:
         UserError: it is another than the two that can.
     """
-    if policy not in POLICIES.values():
-        known = " and ".join(kind.__name__ for kind in POLICIES.values())
+    if policy not in (*SAVED, *POLICIES.values()):
+        known = " and ".join(kind.__name__ for kind in SAVED)
         raise UserError(
             f"learner {learner!r} acts with {policy.__name__}, which a run cannot save and use again: it knows "
             f"stable-baselines3's {known}, which act on an observation alone, without masks or memory; take ppo, a2c, "
@@ -71,13 +75,15 @@ def _class_named(key: str, name: str) -> type:
     Raises:
         UserError: there is none of that name, or it is of another kind.
     """
-    module, kind = NAMED[key]
-    found = getattr(module, name.replace(":", ".").removeprefix(f"{module.__name__}."), None)
-    if isinstance(found, type) and issubclass(found, kind):
-        return found
-    known = [n for n, other in vars(module).items() if isinstance(other, type) and issubclass(other, kind)]
+    modules, kind = NAMED[key]
+    for module in modules:
+        found = getattr(module, name.replace(":", ".").removeprefix(f"{module.__name__}."), None)
+        if isinstance(found, type) and issubclass(found, kind):
+            return found
+    known = [n for m in modules for n, c in vars(m).items() if isinstance(c, type) and issubclass(c, kind)]
+    places = " or ".join(module.__name__ for module in modules)
     raise UserError(
-        f"policy_kwargs has {key}={name!r}: it must be the name of a class of {module.__name__}, which a saved policy "
+        f"policy_kwargs has {key}={name!r}: it must be the name of a class of {places}, which a saved policy "
         f"can be made with again.{did_you_mean(name, known)}"
     )
 
@@ -93,10 +99,10 @@ def as_json(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if key.startswith("optimizer_"):
             continue
         said[key] = value.__name__ if key in NAMED and isinstance(value, type) else value
-        if said[key] is not value and getattr(NAMED[key][0], value.__name__, None) is not value:
+        if said[key] is not value and all(getattr(m, value.__name__, None) is not value for m in NAMED[key][0]):
             raise UserError(
                 f"policy_kwargs has {key}={value.__qualname__} of {value.__module__}, and a policy's file can only "
-                f"name classes of {NAMED[key][0].__name__}: take one of those."
+                f"name classes of {' or '.join(module.__name__ for module in NAMED[key][0])}: take one of those."
             )
         try:
             json.dumps(said[key])
