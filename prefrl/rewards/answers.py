@@ -144,7 +144,8 @@ class Answers:
             frames = [self._unpack(self._images[i]) for i in index]
             starts = np.cumsum([0, *map(len, frames[:-1])])
             places = np.stack([self._images[i].place + start for i, start in zip(index, starts, strict=True)])
-            inputs = torch.cat(frames)[torch.from_numpy(places).to(self.device)]
+            chosen = torch.cat(frames).index_select(0, torch.from_numpy(places.ravel()).to(self.device))
+            inputs = chosen.view(*places.shape, *self._frame_shape)  # indexed as a whole, it takes eight times as long
         true = self._true_returns[place] / self._true_returns.std(correction=0).clamp_min(1e-8)
         return Minibatch(inputs, self._mask[place], self._mu[place], self._counts[place], true)
 
