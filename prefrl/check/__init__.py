@@ -125,7 +125,7 @@ def examine(config: CheckConfig) -> list[Finding]:
             findings += [reward_finding(rollout, config.steps // 2), score_finding(rollout, config.steps // 2, env)]
             findings += [readable_finding(rollout, env), info_finding(rollout)]
         if not {"steps", "finite", "segment"} & {finding.name for finding in findings if finding.level == "fail"}:
-            findings += oracle_findings(task, config.seed, config.steps // 4, about.segment_steps)
+            findings += oracle_findings(task, config.seed, config.steps // 4, about.segment_steps, about.same_start)
         findings.append(drawn.result())
         env.close()
         base.close()

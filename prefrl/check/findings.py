@@ -236,7 +236,7 @@ def info_finding(rollout: Rollout) -> Finding:
     return Finding("info", "ok", "no number in info is the reward or the score.")
 
 
-def oracle_findings(task: Task, seed: int, steps: int, segment_steps: int) -> list[Finding]:
+def oracle_findings(task: Task, seed: int, steps: int, segment_steps: int, same_start: bool = False) -> list[Finding]:
     """What steps it in a run, and how many pairs of untrained behaviour an oracle would call equal."""
     from prefrl.experience.environments import find_spec
     from prefrl.experience.recorder import Recorder
@@ -246,7 +246,7 @@ def oracle_findings(task: Task, seed: int, steps: int, segment_steps: int) -> li
     rng = np.random.default_rng(seed)
     try:
         made = task.make_vec(ENVS, seed)
-        env = Recorder(made, task.env_id, seed, keep_steps=5 * rows * ENVS)
+        env = Recorder(made, task.env_id, seed, keep_steps=5 * rows * ENVS, same_start=same_start)
         env.action_space.seed(seed)
         env.reset()
         rates = {}

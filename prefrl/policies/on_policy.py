@@ -123,6 +123,8 @@ class Learner:
             `LearnedReward.due`.
         anchor: holds the policy near a reference. The observation statistics then stay as they are when training
             begins, so that inputs mean the same to both.
+        start: what the policy knows before it first acts; it is given the learner. The observation statistics then stay
+            as it leaves them.
 
     Raises:
         UserError: unknown learner, or settings it does not take or cannot be made with.
@@ -138,9 +140,10 @@ class Learner:
         entropy_bonus: float = 0.0,
         due: Callable[[], NDArray[np.float32]] | None = None,
         anchor: Anchor | None = None,
+        start: Callable[[Learner], None] | None = None,
     ) -> None:
         check_settings(name, settings)
-        self.name, self.progress, self.due, self.anchor = name, 0.0, due, anchor
+        self.name, self.progress, self.due, self.anchor, self.start = name, 0.0, due, anchor, start
         self._ongoing = Ongoing(env)
         self.env: VecEnv = self._ongoing
         self.normaliser = None
@@ -244,7 +247,10 @@ class Learner:
         return lambda _: start * (1 - self.progress)
 
     def explore(self, vector_steps: int) -> None:
-        """Act with the policy as it is, learning nothing: the random policy *network* of the paper (appendix A)."""
+        """Act with the policy as it begins, learning nothing: the random policy *network* of the paper (appendix A)."""
+        if self.start is not None:
+            self.start(self)
+            self._hold_statistics()
         observations = self.env.reset()
         for step in range(1, vector_steps + 1):
             if self._draws_noise(step - 1):
@@ -255,6 +261,7 @@ class Learner:
                 self.due()  # nobody learns from them: they count towards learned returns, and are let go
         if self.anchor is not None:
             self.anchor.begin(lambda: self._frozen(*self._content()), self.env.num_envs)
+            self._ongoing.keeps = True
             self._hold_statistics()
 
     def _frozen(self, about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Reference:
@@ -263,9 +270,15 @@ class Learner:
 
     def _hold_statistics(self) -> None:
         """Observations are normalised by the statistics of now, from now on."""
-        self._ongoing.keeps = True
         if self.normaliser is not None:
             self.normaliser.training = False
+
+    def take_statistics(self, mean: NDArray[Any], var: NDArray[Any], count: float) -> None:
+        """Normalise observations by these means and variances of so many; those of images are left alone."""
+        if self.normaliser is not None:
+            rms = self.normaliser.obs_rms
+            assert isinstance(rms, RunningMeanStd)
+            rms.mean, rms.var, rms.count = mean, var, count
 
     def _draws_noise(self, step: int) -> bool:
         """Whether a policy with `use_sde` draws its noise anew before this step of exploring, as learning does."""
@@ -330,15 +343,15 @@ class Learner:
             part = recursive_getattr(self.model, name)
             if isinstance(part, torch.optim.Optimizer):
                 restore_optimiser(part, saved)
-        if self.normaliser is not None:
-            rms, seen = self.normaliser.obs_rms, state["observations"]
-            assert isinstance(rms, RunningMeanStd)
-            rms.mean, rms.var, rms.count = seen["mean"], seen["var"], seen["count"]
+        if state["observations"] is not None:
+            self.take_statistics(**state["observations"])
         self.model.num_timesteps = state["steps"]
         if state["updates"] is not None:
             self.model._n_updates = state["updates"]
         if self.anchor is not None:
             self.anchor.restore(state["anchor"], self._frozen, self.env.num_envs)
+            self._ongoing.keeps = True
+        if self.anchor is not None or self.start is not None:
             self._hold_statistics()
 
     def save(self, path: Path) -> None:

@@ -33,13 +33,19 @@ class LearnedReward(VecEnvWrapper):
         expose_true_reward: put each environment's own reward in `info["true_reward"]`, for evaluation only.
         late: pay nothing at the step. `due` then has the rewards of every step since it was last called, for the
             price of one call of the ensemble: what `prefrl.Learner` takes at the end of a rollout.
+        at_the_end: pay an episode's sum at its last step, and nothing before, as a text is paid that is judged whole.
     """
 
     def __init__(
-        self, venv: VecEnv, r_hat: RewardEnsemble, expose_true_reward: bool = False, late: bool = False
+        self,
+        venv: VecEnv,
+        r_hat: RewardEnsemble,
+        expose_true_reward: bool = False,
+        late: bool = False,
+        at_the_end: bool = False,
     ) -> None:
         super().__init__(venv)
-        self.r_hat, self.expose_true_reward, self.late = r_hat, expose_true_reward, late
+        self.r_hat, self.expose_true_reward, self.late, self.at_the_end = r_hat, expose_true_reward, late, at_the_end
         self._unpaid: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], list[int]]] = []
         self._returns = np.zeros(venv.num_envs)
         self._episode_returns: list[float] = []
@@ -81,6 +87,8 @@ class LearnedReward(VecEnvWrapper):
         for paid, (_, _, dones, whole) in zip(rewards, steps, strict=True):
             self._returns += paid
             self._episode_returns += self._returns[whole].tolist()
+            if self.at_the_end:
+                paid[:] = np.where(dones, self._returns, 0)
             self._returns[dones] = 0
         return rewards
 

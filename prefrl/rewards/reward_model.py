@@ -7,7 +7,7 @@ the members, where it rewards the learner.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from prefrl.rewards.networks import CNNs, Dropout, MLPs
 from prefrl.words.errors import UserError
+from prefrl.words.lookup import lookup
 from prefrl.words.process import flush_subnormals
 from prefrl.words.scale import offset_and_scale
 from prefrl.words.spaces import channels_first, describe, described_size, encode, encoded_size, is_image, space_of
@@ -30,6 +31,8 @@ from prefrl.words.tensors import load_tensors, save_tensors, size_of
 FORMAT = "1"
 MOST_PIXELS = 1 << 24  # of an image; a vector is never larger than the file of what was learned on it
 
+KINDS = {"implicit": "prefrl.policies.implicit:implicit_reward"}
+"""Reward models that are no ensemble of networks, by what their files call them: what makes one of its file."""
 AT_ONCE, AT_ONCE_IMAGES = 4096, 128  # steps whose hidden layers are in memory at one time
 
 
@@ -237,6 +240,9 @@ class RewardEnsemble(nn.Module):
                 f"{str(path)!r} holds a reward model of format {described.get('format')!r:.40}; this reads {FORMAT!r}."
             )
         try:
+            if (kind := described.get("kind")) is not None:
+                made_of: Callable[..., RewardEnsemble] = lookup("kind of reward model", KINDS[kind], {})
+                return made_of(described, state)
             about = _fitting(described, size_of(state))
             r_hat = cls(**about)
             r_hat.load_state_dict(state)

@@ -17,13 +17,16 @@ from prefrl.experience.backends import DRAWS, find_backends
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
+from prefrl.policies.demonstrations import check_demonstrations, check_segments
 from prefrl.policies.learners import check_settings, learner_class
+from prefrl.policies.methods import method_fields
 from prefrl.policies.policy import Policy
 from prefrl.policies.reference import find_reference
 from prefrl.policies.terms import FIRST_BETA
 from prefrl.queries.exchange import inherit
-from prefrl.queries.labelers import LABELERS, find_factory
+from prefrl.queries.labelers import LABELERS, find_factory, is_shown_to_a_model
 from prefrl.queries.oracle import parse_teacher
+from prefrl.queries.questions import segments_in
 from prefrl.queries.store import Store, check_free, check_url
 from prefrl.queries.strategies import find_strategy
 from prefrl.rewards.reward_model import RewardEnsemble
@@ -64,12 +67,14 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     find_backends(config.backend)
     env = look_at(config)
     preset = env.preset
-    settings = {
+    by_method = method_fields(config, preset)
+    settings = by_method.get("settings") or {
         **preset.learners.get(config.learner, {}),
         **env.tuned.get(config.learner, {}),
         **name_value(config.set, "learner setting"),
     }
-    check_settings(config.learner, settings)
+    if not by_method:
+        check_settings(config.learner, settings)
     if config.device not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {config.device!r}: it is auto, cpu or cuda.")
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -93,21 +98,30 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         "device": fastest if config.device == "auto" else config.device,
         "out": Path(config.out or _folder(config)),
     }
-    known |= _reference(config, env)
+    known |= _reference(config, env) | _start(config, env)
     known["ten_episodes"] = _ten_episodes(env, n_envs)
     known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
     if isinstance(config, TrainConfig):
         known["segment_steps"] = segment_steps
+        known["pairs"] = config.pairs or ("same-start" if env.same_start else None)
         known["reward_from"] = _reward_from(config, env)
+        known |= {"strategy": config.strategy or "disagreement"} | by_method
+        find_strategy(known["strategy"])
         _check_names(config, resume)
         _check_idle(config)
+        _check_rounds(config)
+        if config.demonstration_labels:
+            check_segments(known.get("demonstrations", ()))
+        if config.rounds:
+            known["initial_labels"] = 1 / config.rounds
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
-        _check_labels(config, segment_steps, env.horizon, room, n_envs)
+        known["k"] = segments_in(config)
+        _check_labels(config, segment_steps, env.horizon, room, n_envs, known["k"])
         if not resume:
             with Store(":memory:") as empty:
                 inherit(empty, config.labels_from, config.env, segment_steps)
-        if config.labeler == "human":
+        if config.labeler == "human" or is_shown_to_a_model(config.labeler, config.constitution):
             known |= _for_people(config, env, keep_steps)
     # Both arms take the reward's scale from as many steps as a run with labels remembers. Of stacked frames, the oldest
     # that it remembers are parts of later observations alone.
@@ -136,6 +150,7 @@ class EnvironmentFacts:
         segment_steps: the segment length that suits it.
         is_image: whether it shows pixels.
         clip_reward: whether its true reward is clipped for a learner.
+        same_start: whether its segments are compared where they begin an episode alike.
         spaces: of its observations and actions.
     """
 
@@ -148,6 +163,7 @@ class EnvironmentFacts:
     segment_steps: int
     is_image: bool
     clip_reward: bool
+    same_start: bool
     spaces: tuple[gym.Space[Any], gym.Space[Any]]
 
     @property
@@ -199,6 +215,7 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
         isinstance(env.action_space, gym.spaces.Box),
         (env.spec or spec).max_episode_steps,  # as it was made: an argument may have changed it
         float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None,
+        hasattr(env.unwrapped, "tables"),
     )
     family, why = (config.preset, "it was asked for") if config.preset else presets.family(facts)
     if family in presets.BY_HORIZON:
@@ -216,6 +233,7 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
         segment_steps=int(env.metadata.get("segment_steps") or presets.segment_steps(facts, family)),
         is_image=facts.is_image,
         clip_reward=bool(env.metadata.get("clip_reward", False)),
+        same_start=bool(env.metadata.get("same_start", False)),
         spaces=(env.observation_space, env.action_space),
     )
     env.close()
@@ -269,7 +287,6 @@ def _explore_steps(config: BaselineConfig, n_envs: int, segment_steps: int) -> i
 
 
 def _check_names(config: TrainConfig, resume: bool) -> None:
-    find_strategy(config.strategy)
     find_factory(config.labeler)
     schedule = lookup("schedule", config.schedule, SCHEDULES)
     label_counts(config.labels, min(config.phases, 1000), 0.0, schedule)  # of one's own, it may be none
@@ -281,20 +298,49 @@ def _check_names(config: TrainConfig, resume: bool) -> None:
         parse_teacher(teacher)
 
 
+def _check_rounds(config: TrainConfig) -> None:
+    """Refuse rounds that could not be, and what says otherwise when labels are asked.
+
+    Raises:
+        UserError: there are such.
+    """
+    if not config.rounds:
+        return
+    if not 0 < config.rounds <= min(config.phases, config.labels):
+        raise UserError(
+            f"rounds={config.rounds} must be 0 (none) or more, and as many as there are phases ({config.phases}) and "
+            f"labels ({config.labels}) at most: each asks some, and trains for a phase or longer."
+        )
+    if (
+        config.initial_labels not in (None, 1 / config.rounds)
+        or config.schedule != TrainConfig.schedule
+        or config.overlap
+    ):
+        raise UserError(
+            "rounds say when labels are asked, in equal parts, and that the reward rests between them: leave out "
+            "schedule, initial_labels and overlap."
+        )
+
+
 def _check_idle(config: TrainConfig) -> None:
     """Refuse options that nobody here would read, and whoever gives them expects something of.
 
     `second_opinions` is none: the store keeps a question open for another person, whoever answered it first.
     """
     usual, own = TrainConfig(), config.labeler not in LABELERS
-    if own or config.labeler == "oracle":
+    if config.constitution is not None and config.labeler != "judge":
+        raise UserError(
+            f"constitution={config.constitution} is what a judge goes by, and labeler {config.labeler!r} does not read "
+            f"it: leave it out, or use --labeler judge."
+        )
+    if config.labeler != "human":
         for name in FOR_PEOPLE:
             if (value := getattr(config, name)) != getattr(usual, name):
                 raise UserError(
                     f"{name}={value} says how training waits for people, and labeler {config.labeler!r} asks none: "
                     f"leave it out, or ask them with --labeler human."
                 )
-    never = own or (config.labeler == "human" and config.oracle_after is None)
+    never = own or config.labeler == "judge" or (config.labeler == "human" and config.oracle_after is None)
     if never and tuple(config.teachers) != usual.teachers:
         raise UserError(
             f"teachers={' '.join(config.teachers)} say how the oracle answers, and with labeler {config.labeler!r} it "
@@ -309,15 +355,17 @@ def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
         UserError: it is not, or does not; or there is none, and no labels either.
     """
     if config.reward_from is None:
-        if not config.labels:
-            raise UserError("labels=0 must be more than zero, unless reward_from pays a finished reward.")
+        if not config.labels and not config.labels_from:
+            raise UserError(
+                "labels=0 must be more than zero, unless reward_from pays a finished reward or labels_from has answers."
+            )
         return None
     if config.labels:
         raise UserError(
             f"reward_from={str(config.reward_from)!r} pays a finished reward and asks nothing, and labels="
             f"{config.labels} asks: set labels to 0."
         )
-    folder = Path(str(config.reward_from).replace("{env}", slug(config.env)).replace("{seed}", str(config.seed)))
+    folder = Path(_of_this_run(str(config.reward_from), config))
     r_hat = RewardEnsemble.load(folder / "reward.safetensors")
     for here, theirs in zip(env.spaces, (r_hat.observation_space, r_hat.action_space), strict=True):
         if not same_inputs(here, theirs):
@@ -341,44 +389,73 @@ def _reference(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
         raise UserError("kl_target adapts kl_beta by factors, and 0 stays 0: give a kl_beta above 0, or leave it out.")
     reference = config.reference or AT_THE_START
     if reference != AT_THE_START:
-        reference = reference.replace("{env}", slug(config.env)).replace("{seed}", str(config.seed))
+        reference = _of_this_run(reference, config)
         Policy(find_reference(reference), *env.spaces)
     usual = FIRST_BETA if config.kl_target else 0.0
     return {"kl_beta": usual if beta is None else beta, "reference": reference}
 
 
+def _start(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
+    """What the policy begins with.
+
+    Raises:
+        UserError: a policy, or demonstrations, that cannot be read or are of other spaces.
+    """
+    names = tuple(_of_this_run(name, config) for name in config.demonstrations)
+    if config.start_from is None:
+        check_demonstrations(names, *env.spaces)
+        return {"demonstrations": names}
+    if names:
+        raise UserError("start_from takes a policy's weights and demonstrations clone behaviour: give one of them.")
+    start = _of_this_run(config.start_from, config)
+    Policy(find_reference(start), *env.spaces)
+    return {"start_from": start}
+
+
+def _of_this_run(name: str, config: BaselineConfig) -> str:
+    """A name in which {env} and {seed} stand for this run's, as folders have them."""
+    return name.replace("{env}", slug(config.env)).replace("{seed}", str(config.seed))
+
+
 def _check_labels(
-    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int
+    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int, k: int
 ) -> None:
     if horizon is not None and segment_steps > horizon:
         raise UserError(
             f"segment_steps={segment_steps} is longer than an episode of {config.env}, which ends after {horizon} "
             f"steps: ask for {horizon} or fewer."
         )
+    number = "two" if k == 2 else k
     for name, steps in room.items():
-        least = segment_steps * n_envs + (n_envs == 1)  # of one environment, two segments begin a step apart
+        least = (segment_steps - 1 + -(-k // n_envs)) * n_envs  # of one environment, segments begin a step apart
         if steps < least:
             raise UserError(
-                f"{name}={steps} over {n_envs} environments holds no two segments of {segment_steps} steps: take at "
-                f"least {least}."
+                f"{name}={steps} over {n_envs} environments holds no {number} segments of {segment_steps} steps: take "
+                f"at least {least}."
             )
-    shown = 2 * config.labels * segment_steps
+    shown = k * config.labels * segment_steps
     if shown > config.steps:
         raise UserError(
-            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour (two "
-            f"segments of {segment_steps} each), so ask for {config.steps // (2 * segment_steps)} labels or fewer."
+            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour "
+            f"({number} segments of {segment_steps} each), so ask for {config.steps // (k * segment_steps)} labels or "
+            f"fewer."
         )
 
 
 def _check_numbers(config: BaselineConfig) -> None:
     positive = ["steps", "n_envs", "phases", "reward_window", "reward_std", "kl_target"]
+    positive += ["demonstration_steps", "cloning_epochs"]
     if isinstance(config, TrainConfig):
         positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
         positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at"]
+        if config.demonstration_labels < 0:
+            raise UserError(f"demonstration_labels={config.demonstration_labels} must be 0 (none) or more.")
         if config.labels < 0:
             raise UserError(f"labels={config.labels} must be more than zero.")
         if config.objective not in ("preference", "target"):
             raise UserError(f"unknown objective {config.objective!r}: it is preference or target.")
+        if config.reward_at not in ("step", "end"):
+            raise UserError(f"unknown reward_at {config.reward_at!r}: it is step or end.")
         for name in ("patience", "oracle_after"):
             if (value := getattr(config, name)) is not None and not value >= 0:
                 raise UserError(f"{name}={value} is a time in seconds: it must be zero or more.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefrl.settings.config import BaselineConfig, TrainConfig
 
@@ -41,11 +41,36 @@ class Resolved(BaselineConfig):
     checkpoint_every: int = 0
     taken: str = ""
 
+    @property
+    def same_start(self) -> bool:
+        """Whether segments are compared only where they begin an episode alike."""
+        return getattr(self, "pairs", None) == "same-start"
+
+
+@dataclass(frozen=True)
+class DirectOptions:
+    """What a direct method reads: the fields of `TrainConfig` of these names, with nothing left open."""
+
+    beta: float
+    label_smoothing: float
+    conservative: float
+    segment_discount: float
+    clone_segments: Literal["none", "all", "preferred"]
+    clone_epochs: int
+    held_out: float
+
 
 @dataclass(frozen=True)
 class ResolvedTrain(Resolved, TrainConfig):
-    """A run that learns its reward."""
+    """A run that learns its reward, or by a direct method its policy.
 
+    Attributes:
+        direct: the options of a direct method; None of any other.
+    """
+
+    direct: DirectOptions | None = None
+    strategy: str = "disagreement"
+    k: int = 2
     initial_labels: float = 0.0
     segment_steps: int = 0
     keep_steps: int = 0

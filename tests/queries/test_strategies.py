@@ -115,14 +115,14 @@ def h(p: float) -> float:
 
 
 def test_predictions_by_hand() -> None:
-    np.testing.assert_allclose(predicted_preferences(*believing(BELIEF)), BELIEF, rtol=1e-5)
+    np.testing.assert_allclose(predicted_preferences(*believing(BELIEF))[..., 0], BELIEF, rtol=1e-5)
 
 
 @pytest.mark.parametrize("terminates", [False, True], ids=["time limit", "ends by itself"])
 def test_predictions_are_sums_over_each_segment(terminates: bool) -> None:
     r_hat, pairs = random_case(40, terminates=terminates)
     assert (len({len(q.left) for q in pairs.queries()}) > 1) is terminates
-    predicted = predicted_preferences(r_hat, pairs)
+    predicted = predicted_preferences(r_hat, pairs)[..., 0]
     for n, query in enumerate(pairs.queries()):
         left, right = (
             r_hat.member_rewards(segment.observations, segment.actions).sum(1) for segment in (query.left, query.right)
