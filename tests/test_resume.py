@@ -68,6 +68,15 @@ def with_little_effort(observations, actions):
     return np.abs(actions[:, 0]) < 0.5
 
 
+class FragileFork(FragileEnv):
+    """The same, from one of two places."""
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = float(self.np_random.choice((-1, 1)))
+        return self._shown(), {}
+
+
 class FragileScreen(FragileEnv):
     """The same as the newest of four frames, with the place as a bright column."""
 
@@ -85,6 +94,7 @@ class FragileScreen(FragileEnv):
 
 
 gym.register("prefrl-tests/Fragile-v0", FragileEnv, max_episode_steps=20)
+gym.register("prefrl-tests/FragileFork-v0", FragileFork, max_episode_steps=20)
 gym.register("prefrl-tests/FragileScreen-v0", FragileScreen, max_episode_steps=20)
 
 SMALL = TrainConfig(
@@ -98,6 +108,9 @@ KINDS = {
     "judge": replace(SMALL, labeler="judge", constitution=Path(__file__).parent / "judge.toml"),
     "plain": SMALL,
     "irrational": replace(SMALL, teachers=("stochastic", "mistake", "skip", "right80"), strategy="coverage"),
+    "same start": replace(
+        SMALL, env="prefrl-tests/FragileFork-v0", labels=20, explore_steps=400, pairs="same-start", teachers=("soft",),
+    ),
     "rankings": replace(SMALL, question="ranking", labels=24, teachers=("stochastic", "equal", "right80")),
     "best": replace(SMALL, question="best", k=3, labels=24),
     "overlap": replace(SMALL, overlap=True),

@@ -184,6 +184,12 @@ def segments_in(config: TrainConfig) -> int:
         raise UserError(f"k={config.k} segments cannot be put in order: a ranking shows from 2 to {most}.")
     if config.question == "pair" and k != 2:
         raise UserError(f"k={k} segments are no pair: ask with --question ranking, or --question best.")
+    direct, judged = config.method != "reward", config.labeler == "judge"
+    if (direct or judged) and (config.question != "pair" or config.margin):
+        raise UserError(
+            f"{f'method {config.method}' if direct else 'a judge'} knows pairs alone, and nothing of how much better "
+            f"one is: leave out --question {config.question} and margin, or take another."
+        )
     if config.question != "ranking" and config.likelihood != TrainConfig.likelihood:
         raise UserError(
             f"likelihood={config.likelihood} says what a ranking tells, and --question {config.question} asks for "
