@@ -146,12 +146,12 @@ EXACT = Preset(
     fit_updates=64,
     learners={  # undiscounted, as the closed forms are
         "ppo": {
-            "n_steps": 32,
-            "batch_size": 256,
-            "n_epochs": 10,
+            "n_steps": 64,
+            "batch_size": 512,
+            "n_epochs": 8,
             "gamma": 1.0,
             "gae_lambda": 0.95,
-            "learning_rate": "lin_1e-3",
+            "learning_rate": "lin_1e-2",  # to come near an optimum, and to stand still there
         },
         "a2c": {"n_steps": 8, "gamma": 1.0, "gae_lambda": 0.95, "learning_rate": "lin_1e-3"},
         "trpo": {"n_steps": 32, "batch_size": 256, "gamma": 1.0, "gae_lambda": 0.95},
