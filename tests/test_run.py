@@ -571,6 +571,8 @@ def test_a_labeler_of_ones_own_may_rank(tmp_path):
         ({"k": 4}, "--question ranking"),
         ({"likelihood": "all-pairs"}, "asks for none"),
         ({"margin": 1.0}, "the oracle never says"),
+        ({"question": "ranking", "method": "dpo"}, "method dpo knows pairs alone"),
+        ({"question": "best", "labeler": "judge"}, "a judge knows pairs alone"),
         ({"margin": -1.0}, "must be zero"),
         ({"question": "ranking", "k": 9, "labels": 60}, "(9 segments of 20 each)"),
     ],

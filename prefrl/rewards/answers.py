@@ -199,7 +199,8 @@ class Answers:
             places = stacked(
                 [self._images[i].place + start for i, start in zip(index, starts, strict=True)], self.shown
             )
-            inputs = torch.cat(frames)[torch.from_numpy(places).to(self.device)]
+            chosen = torch.cat(frames).index_select(0, torch.from_numpy(places.ravel()).to(self.device))
+            inputs = chosen.view(*places.shape, *self._frame_shape)  # indexed as a whole, it takes eight times as long
         deviation = self._true_returns[self._mask.amax(-1) > 0].std(correction=0).clamp_min(1e-8)
         return Minibatch(
             inputs,
@@ -222,8 +223,8 @@ class Answers:
     def _margins(self, preference: Preference, ranks: NDArray[np.integer]) -> NDArray[np.float64]:
         """The margin of the best, if it is better than something, by how much better, and how surely, it was called."""
         sure = 1.0 if preference.mu is None else abs(2 * preference.mu - 1)
-        best = (ranks == 0) & (ranks.max() > 0)
-        return np.where(best, self.margin * (preference.strength or 0.0) * sure, 0.0)
+        better: NDArray[np.float64] = ((ranks == 0) & (ranks.max() > 0)).astype(np.float64)
+        return self.margin * (preference.strength or 0.0) * sure * better
 
     def _newest(self, new: Tensor | NDArray[Any], old: Tensor | None) -> Tensor:
         added = torch.as_tensor(new, device=self.device)
