@@ -28,7 +28,7 @@ def answers(count, seed=0, steps=3):
         length = steps - number % 2
         done = rng.uniform(-1, 1, (length, 1)).astype(np.float32)
         seen = rng.normal(3, 5, (length, 2)).astype(np.float32)
-        return make_segment(number, observations=seen, actions=done, rewards=done[:, 0])
+        return make_segment(number, observations=seen, actions=done, rewards=done[:, 0].astype(float))
 
     made = []
     for number in range(count):
