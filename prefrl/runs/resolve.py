@@ -126,7 +126,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
             known["initial_labels"] = 1 / config.rounds
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
-        known["k"] = segments_in(config)
+        known["k"] = segments_in(config, direct=bool(by_method))
         _check_labels(config, segment_steps, env.horizon, room, n_envs, known["k"])
         if config.session_labels is not None:
             phases = known.get("phases", config.phases)

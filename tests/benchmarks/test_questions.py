@@ -18,6 +18,7 @@ from benchmarks import (
     hacking,
     paper,
     question,
+    rankings,
     reward_fit,
     scale,
     target_kl,
@@ -51,6 +52,14 @@ def test_the_table_of_the_rewards_fit_is_what_its_data_says_and_has_every_settin
     with reward_fit.DATA.open(newline="") as file:
         rows = [(r["task"], int(r["seed"]), r["setting"]) for r in csv.DictReader(file)]
     assert rows == list(product(reward_fit.TASKS, reward_fit.SEEDS, reward_fit.SETTINGS))
+
+
+def test_the_table_of_rankings_is_what_its_data_says_and_no_arm_took_longer_than_the_pairs():
+    assert between(question.README, "rankings") == rankings.table()
+    rows = rankings.rows()
+    assert [tuple(row[key] for key in rankings.KEY) for row in rows] == rankings.ROWS
+    seconds = {tuple(row[key] for key in rankings.KEY): float(row["seconds"]) for row in rows}
+    assert all(time <= seconds[(*key[:3], "pairs")] for key, time in seconds.items())
 
 
 def test_the_table_of_the_scale_is_what_its_data_says():
