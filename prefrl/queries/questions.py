@@ -24,8 +24,8 @@ from prefrl.settings.config import USUAL_K, TrainConfig
 from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import lookup
-from prefrl.words.preference import KINDS, Occasion, Preference, Query, Segment, comparisons
-from prefrl.words.schedules import SCHEDULES, constant, label_counts
+from prefrl.words.preference import Occasion, Preference, Query, Segment, comparisons
+from prefrl.words.schedules import SCHEDULES, constant, in_sessions, label_counts
 
 MOST_KEYS = 9  # of a keyboard
 DEMONSTRATION = "demonstration"  # who answered, where a demonstration is better by its being one
@@ -176,16 +176,20 @@ def segments_in(config: TrainConfig) -> int:
     """How many segments a question of this run shows, K; 2 of a pair.
 
     Raises:
-        UserError: a question of no kind, of too few segments or too many, or options that it leaves without a use.
+        UserError: too few segments or too many, or options that the question leaves without a use.
     """
-    if config.question not in KINDS:
-        raise UserError(f"unknown question {config.question!r}: it is one of {', '.join(KINDS)}.")
     k = config.k or (2 if config.question == "pair" else USUAL_K)
     most = MOST_KEYS if config.labeler == "human" else MOST_ITEMS
     if config.k is not None and not 2 <= config.k <= most:
         raise UserError(f"k={config.k} segments cannot be put in order: a ranking shows from 2 to {most}.")
     if config.question == "pair" and k != 2:
         raise UserError(f"k={k} segments are no pair: ask with --question ranking, or --question best.")
+    direct, judged = config.method != "reward", config.labeler == "judge"
+    if (direct or judged) and (config.question != "pair" or config.margin):
+        raise UserError(
+            f"{f'method {config.method}' if direct else 'a judge'} knows pairs alone, and nothing of how much better "
+            f"one is: leave out --question {config.question} and margin, or take another."
+        )
     if config.question != "ranking" and config.likelihood != TrainConfig.likelihood:
         raise UserError(
             f"likelihood={config.likelihood} says what a ranking tells, and --question {config.question} asks for "
@@ -213,5 +217,8 @@ def labels_of(config: Resolved, phases: int) -> tuple[list[int], list[bool]]:
         labels[begins] = label_counts(config.labels, len(begins), 1 / len(begins), constant)
         return labels.tolist(), np.isin(np.arange(phases), begins).tolist()
     schedule = lookup("schedule", config.schedule, SCHEDULES)
-    asked = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
+    if config.session_labels is not None:
+        asked = in_sessions(config.labels, live, config.session_labels)
+    else:
+        asked = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
     return asked + [0] * (phases - live), [number < live for number in range(phases)]
