@@ -33,8 +33,8 @@ QUESTION = Question(
     title="What do SAC and PPO make of the same labels, on the suites that the field reports on?",
     about="""An exact oracle; segments of 50 steps and sessions of questions every 20,000 steps (Meta-World 5,000,
 quadruped 30,000) as in the published runs, on the paper's tasks 700 labels asked as in figure 2. SAC learns with
-stable-baselines3's 2 x 256 units and half an update a step, its replay buffer paid anew before every phase; PPO with this
-project's settings, on as many labels and steps. The true reward is SAC's.
+stable-baselines3's 2 x 256 units and half an update a step, its replay buffer paid anew before every phase; PPO with
+this project's settings, on as many labels and steps. The true reward is SAC's.
 
 A result is the mean of the episodes of the last tenth of the steps, from the policy as it trains: interquartile mean
 over the seeds, in brackets a 95 % bootstrap interval, where there are three seeds or more. Published results are those

@@ -202,8 +202,9 @@ def test_mujoco_runs_repeat_too(tmp_path):
 
 def test_the_learner_is_blind_to_the_true_reward(tmp_path):
     """With rewards that are huge noise, everything but the measures of the true reward is as it was."""
+    shared = {"labeler": f"{__name__}:UprightLabeler", "preset": "classic"}
     seeing, blind = (
-        prefrl.train(replace(SMALL, env=env, labeler=f"{__name__}:UprightLabeler", out=tmp_path / env), quiet=True)
+        prefrl.train(replace(SMALL, **shared, env=env, out=tmp_path / env), quiet=True)
         for env in ("Pendulum-v1", "PoisonedPendulum-v0")
     )
     for a, b in zip(rows(seeing), rows(blind), strict=True):
@@ -256,6 +257,7 @@ def test_answers_may_come_back_later(tmp_path):
 def test_the_run_folder_has_every_part_and_can_be_run_again(tmp_path):
     folder = prefrl.train(replace(SMALL, tensorboard=True, out=tmp_path / "run"), quiet=True)
     assert {path.name for path in folder.iterdir()} == {
+        ".lock",
         "config.toml",
         "labels.sqlite",
         "metrics.csv",
@@ -575,7 +577,7 @@ def test_a_labeler_of_ones_own_may_rank(tmp_path):
         ({"k": 4}, "--question ranking"),
         ({"likelihood": "all-pairs"}, "asks for none"),
         ({"margin": 1.0}, "the oracle never says"),
-        ({"question": "ranking", "method": "dpo", "set": ()}, "method dpo knows pairs alone"),
+        ({"question": "ranking", "method": "dpo", "set": ()}, "method 'dpo' learns from those alone"),
         ({"question": "best", "labeler": "judge"}, "a judge knows pairs alone"),
         ({"margin": -1.0}, "must be zero"),
         ({"question": "ranking", "k": 9, "labels": 60}, "(9 segments of 20 each)"),

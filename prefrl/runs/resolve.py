@@ -273,6 +273,11 @@ def _check_replaying(config: BaselineConfig, replayed: bool) -> None:
             f"learner {config.learner!r} cannot begin with what another has learned: leave start_from and "
             f"demonstrations out, or take ppo."
         )
+    if replayed and isinstance(config, TrainConfig) and config.reward_at == "end":
+        raise UserError(
+            f"reward_at=end sums an episode as it ends, and learner {config.learner!r} is paid each step anew: leave "
+            f"it out, or take ppo."
+        )
     if replayed and isinstance(config, TrainConfig) and config.entropy_bonus:
         raise UserError(
             f"entropy_bonus={config.entropy_bonus} is for learners without an entropy of their own, and "
