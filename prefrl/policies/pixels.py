@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from gymnasium import spaces
 from jaxtyping import Float, UInt8
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
@@ -45,33 +46,32 @@ class FrameCNN(BaseFeaturesExtractor):
             channels, height, width = filters, (height - size) // stride + 1, (width - size) // stride + 1
         self.cnn = nn.Sequential(*layers, nn.Flatten())
         self.linear = nn.Sequential(nn.Linear(channels * height * width, features_dim), nn.ReLU())
-        self._acting: list[tuple[Tensor, Tensor]] | None = None
+        self._held: list[tuple[Tensor, Tensor]] | None = None
 
-    def train(self, mode: bool = True) -> FrameCNN:
-        """Learn, or act; whoever has changed weights says so by this."""
-        self._acting = None
-        super().train(mode)
-        return self
+    @torch.no_grad()
+    def hold(self) -> None:
+        """Make the weights ready once for all acting until `release`: nobody changes them before."""
+        self._held = self._ready()
+
+    def release(self) -> None:
+        """Take the weights as they are again."""
+        self._held = None
 
     def forward(self, frames: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """Features of each observation."""
-        if self.training or torch.is_grad_enabled():
-            ready = self._ready(frames.device)
-        else:  # the same at every step of a rollout
-            ready = self._acting = self._acting or self._ready(frames.device)
-        *convolutions, last = ready
+        *convolutions, last = self._ready() if self._held is None else self._held
         maps = in_blocks(frames).to(last[0].dtype)
         strides = [1, *(stride for _, _, stride in self.LAYERS[1:])]
         for (weight, bias), stride in zip(convolutions, strides, strict=True):
             maps = conv2d(maps, weight, bias, stride).relu_()
         return linear(maps.flatten(1), *last).relu_().float()
 
-    def _ready(self, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    def _ready(self) -> list[tuple[Tensor, Tensor]]:
         """Each layer's weights and biases as it takes them: the first filters in blocks and for bytes."""
-        low = has_matrix_units(device.type) if self.in_bfloat16 is None else self.in_bfloat16
-        dtype = torch.bfloat16 if low else torch.float32
         layers = [layer for layer in (*self.cnn, *self.linear) if isinstance(layer, nn.Conv2d | nn.Linear)]
         weights = [layer.weight for layer in layers]
+        low = has_matrix_units(weights[0].device.type) if self.in_bfloat16 is None else self.in_bfloat16
+        dtype = torch.bfloat16 if low else torch.float32
         first = weights[0].unflatten(3, (2, BLOCK)).unflatten(2, (2, BLOCK))  # type: ignore[no-untyped-call]
         weights[0] = first.permute(0, 1, 3, 5, 2, 4).flatten(1, 3) / BYTE
         biases = [cast(Tensor, layer.bias).to(dtype) for layer in layers]
@@ -110,6 +110,24 @@ def in_blocks(frames: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n channels row
     lines = whole.view(n, channels, rows, BLOCK * columns).transpose(1, 2).reshape(n * rows, -1, columns)
     blocks = lines.transpose(1, 2).contiguous().view(torch.uint8)
     return blocks.view(n, rows, columns, -1).permute(0, 3, 1, 2)
+
+
+class Held(BaseCallback):
+    """Has a policy's weights made ready once for all steps of a rollout."""
+
+    def _on_rollout_start(self) -> None:
+        for extractor in self._extractors():
+            extractor.hold()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        for extractor in self._extractors():
+            extractor.release()
+
+    def _extractors(self) -> list[FrameCNN]:
+        return [module for module in self.model.policy.modules() if isinstance(module, FrameCNN)]
 
 
 class _GivesFrames(BasePolicy):

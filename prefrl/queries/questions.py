@@ -25,7 +25,7 @@ from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import lookup
 from prefrl.words.preference import Occasion, Preference, Query, Segment, comparisons
-from prefrl.words.schedules import SCHEDULES, constant, label_counts
+from prefrl.words.schedules import SCHEDULES, constant, in_sessions, label_counts
 
 MOST_KEYS = 9  # of a keyboard
 DEMONSTRATION = "demonstration"  # who answered, where a demonstration is better by its being one
@@ -220,5 +220,8 @@ def labels_of(config: Resolved, phases: int) -> tuple[list[int], list[bool]]:
         labels[begins] = label_counts(config.labels, len(begins), 1 / len(begins), constant)
         return labels.tolist(), np.isin(np.arange(phases), begins).tolist()
     schedule = lookup("schedule", config.schedule, SCHEDULES)
-    asked = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
+    if config.session_labels is not None:
+        asked = in_sessions(config.labels, live, config.session_labels)
+    else:
+        asked = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
     return asked + [0] * (phases - live), [number < live for number in range(phases)]

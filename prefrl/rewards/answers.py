@@ -199,7 +199,8 @@ class Answers:
             places = stacked(
                 [self._images[i].place + start for i, start in zip(index, starts, strict=True)], self.shown
             )
-            inputs = torch.cat(frames)[torch.from_numpy(places).to(self.device)]
+            chosen = torch.cat(frames).index_select(0, torch.from_numpy(places.ravel()).to(self.device))
+            inputs = chosen.view(*places.shape, *self._frame_shape)  # indexed as a whole, it takes eight times as long
         deviation = self._true_returns[self._mask.amax(-1) > 0].std(correction=0).clamp_min(1e-8)
         return Minibatch(
             inputs,

@@ -106,13 +106,17 @@ class RewardEnsemble(nn.Module):
         """Inputs with zero mean and unit standard deviation over experience; pixels in [0, 1]."""
         return (inputs - self.input_mean) / self.input_std
 
-    def hidden_features(self, normalised: Float[Tensor, n * features]) -> Float[Tensor, "k n h"]:
-        """The last hidden layer of each member."""
-        return self.network.features(normalised)
+    def seen(self, inputs: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
+        """Inputs as the networks see them; pixels as the bytes they are, which the first layer takes for 255ths."""
+        return inputs if self.is_image else self.normalised(inputs)
 
-    def forward(self, normalised: Float[Tensor, n * features]) -> Float[Tensor, "k n"]:
+    def hidden_features(self, seen: Shaped[Tensor, n * features]) -> Float[Tensor, "k n h"]:
+        """The last hidden layer of each member."""
+        return self.network.features(seen)
+
+    def forward(self, seen: Shaped[Tensor, n * features]) -> Float[Tensor, "k n"]:
         """Each member's unnormalised reward of each step; sums of these explain the answers."""
-        return self.network.head(self.network.features(normalised))
+        return self.network.head(self.network.features(seen))
 
     def returns(self, inputs: Shaped[Tensor, "s t *features"], mask: Float[Tensor, "s t"]) -> Float[Tensor, "k s"]:
         """Each member's unnormalised reward summed over the steps of each segment, undiscounted (paper, equation 1).
@@ -121,7 +125,7 @@ class RewardEnsemble(nn.Module):
             inputs: steps of segments as `inputs` gives them, not normalised.
             mask: 1 on the steps of a segment, 0 after its end.
         """
-        flat = self.normalised(inputs.flatten(0, 1))
+        flat = self.seen(inputs.flatten(0, 1))
         real = mask.flatten().bool()  # what segments are padded with is no step, and no sample of batch norm
         if real.all():
             features = self.hidden_features(flat)
@@ -137,7 +141,7 @@ class RewardEnsemble(nn.Module):
     def member_rewards(self, observations: NDArray[Any], actions: NDArray[Any]) -> Float[Tensor, "k n"]:
         """Each member's unnormalised reward of each step, without gradients."""
         parts = torch.split(self.inputs(observations, actions), AT_ONCE_IMAGES if self.is_image else AT_ONCE)
-        return torch.cat([self(self.normalised(part)) for part in parts], dim=1)
+        return torch.cat([self(self.seen(part)) for part in parts], dim=1)
 
     @flush_subnormals
     @torch.inference_mode()

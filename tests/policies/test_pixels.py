@@ -11,7 +11,7 @@ from prefrl.experience.vector import make_vec_env
 from stable_baselines3.common.policies import ActorCriticCnnPolicy
 
 from prefrl.policies.on_policy import Learner
-from prefrl.policies.pixels import PixelPolicy, SmallCNN, in_blocks
+from prefrl.policies.pixels import FrameCNN, PixelPolicy, SmallCNN, in_blocks
 from prefrl.policies.policy import Policy, rebuilt
 from prefrl.words.tensors import load_tensors
 
@@ -54,24 +54,18 @@ def test_a_block_is_a_pixel_of_sixteen_channels() -> None:
     np.testing.assert_array_equal(blocks[0, 16:, 1, 2], frames[0, 1, 4:, 8:].flatten())
 
 
-def test_who_acts_again_acts_by_the_weights_as_they_are() -> None:
-    policy = made(PixelPolicy, SHAPES[0])
-    frames = torch.randint(256, (3, *SHAPES[0]), dtype=torch.uint8)
-
-    def value() -> torch.Tensor:
-        policy.set_training_mode(False)
-        with torch.no_grad():
-            return policy.predict_values(frames)
-
-    before = value()
-    with torch.no_grad():
-        for parameter in policy.features_extractor.parameters():
-            parameter *= 0.5
-    assert not torch.equal(value(), before)
-    with torch.no_grad():
-        for parameter in policy.features_extractor.parameters():
-            parameter *= 2
-    assert torch.equal(value(), before)
+def test_weights_are_held_for_a_rollout_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make_vec_env("prefrl/Pong-v0", 2, 0)
+    learner = Learner("a2c", env, {"n_steps": 4}, seed=0)
+    extractor = learner.model.policy.features_extractor
+    assert isinstance(extractor, FrameCNN)
+    made_ready: list[bool] = []
+    ready = FrameCNN._ready
+    monkeypatch.setattr(FrameCNN, "_ready", lambda self: made_ready.append(torch.is_grad_enabled()) or ready(self))
+    learner.learn([4, 4], lambda: 0.0)
+    assert made_ready == [False, True] * 2  # to act, and to learn
+    assert extractor._held is None
+    env.close()
 
 
 def test_a_smaller_network_is_a_setting(tmp_path: Path) -> None:
