@@ -77,10 +77,9 @@ def body(asked: Question) -> str:
     """The figure, and for each task, answers and beta where the true return was best and where it ended."""
     table = [("task", "answers", "beta", "seeds", "best true return", "at nats", "end", "at nats")]
     for (task, answers, beta), seeds in followed().items():
-        best = [run[:, int(np.argmax(run[1]))] for run in seeds]
-        ends = [run[:, -1] for run in seeds]
-        nats, returns = zip(*((np.mean([at[i] for at in part]) for i in (0, 1)) for part in (best, ends)), strict=True)
-        numbers = (f"{returns[0]:,.4g}", f"{nats[0]:,.3g}", f"{returns[1]:,.4g}", f"{nats[1]:,.3g}")
+        best = np.mean([run[:2, np.argmax(run[1])] for run in seeds], axis=0)
+        end = np.mean([run[:2, -1] for run in seeds], axis=0)
+        numbers = [f"{number:,.4g}" for number in (best[1], best[0], end[1], end[0])]
         table.append((question.panel_of(task), str(answers), beta, str(len(seeds)), *numbers))
     figure = f"![True and learned return against divergence](results/{asked.name}/figure.png)"
     return f"{figure}\n\n{question.markdown(table, text=3)}"

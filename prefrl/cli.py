@@ -80,6 +80,18 @@ class ReviseConfig:
 
 
 @dataclass(frozen=True)
+class SolveConfig:
+    """Solve the exact world of runs, and say how far their policies are from its optimum: nothing is sampled."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or folders that hold run folders."""
+    beta: float | None = None
+    """What a nat of divergence from the reference costs. Default: what it cost each run."""
+    trust: bool = False
+    """Import the environment's package that a run's folder names."""
+
+
+@dataclass(frozen=True)
 class BestOfConfig:
     """Draw n episodes from one start, keep the best by a run's reward, and say what it is worth.
 
@@ -234,6 +246,18 @@ def _evaluate(config: EvaluateConfig) -> None:
             writer.writerows({"run": run, **measures} for run, measures in measured.items())
 
 
+def _solve(config: SolveConfig) -> None:
+    from prefrl.runs.saved import load_run
+    from prefrl.studies.compare import find_runs
+    from prefrl.studies.plots import measures_table
+    from prefrl.studies.solved import standing
+    from prefrl.words.process import for_small_networks
+
+    for_small_networks()
+    runs = [load_run(folder, config.trust) for folder in find_runs(config.runs)]
+    print(measures_table({str(run.folder): standing(run, config.beta) for run in runs}))
+
+
 def _bestof(config: BestOfConfig) -> None:
     from prefrl.runs.saved import load_run
     from prefrl.studies.best_of import best_of
@@ -325,6 +349,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
     "sweep": (SweepConfig, _sweep),
     "plot": (PlotConfig, _plot),
     "evaluate": (EvaluateConfig, _evaluate),
+    "solve": (SolveConfig, _solve),
     "bestof": (BestOfConfig, _bestof),
     "revise": (ReviseConfig, _revise),
     "report": (ReportConfig, _report),
@@ -336,7 +361,17 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
 }
 
 
-LOOKING = (PlotConfig, EvaluateConfig, BestOfConfig, ReviseConfig, ReportConfig, LabelConfig, LabelsConfig, VideoConfig)
+LOOKING = (
+    PlotConfig,
+    EvaluateConfig,
+    SolveConfig,
+    BestOfConfig,
+    ReviseConfig,
+    ReportConfig,
+    LabelConfig,
+    LabelsConfig,
+    VideoConfig,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -53,7 +53,15 @@ class Run:
         self.done, self.births, self.episodes = 0, births, list[Episode]()
         ask_rng, fit_rng, watch_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(3))
         venv = self._born()
-        self.env = Recorder(venv, config.env, config.seed, config.keep_steps, self._scenes(venv), config.same_start)
+        self.env = Recorder(
+            venv,
+            config.env,
+            config.seed,
+            config.keep_steps,
+            self._scenes(venv),
+            config.same_start,
+            config.replay_steps,
+        )
         self.model, self.policy = make_method(config, self.env, fit_rng, watch_rng)
         self.questions = make_questions(config, self.model, log.folder, ask_rng, progress.quiet)
         self.schedule = schedule(config, self.policy.rollout_steps)

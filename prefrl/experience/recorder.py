@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from prefrl.experience.ring import ArrayRing, FrameRing, is_shifted
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Occasion, Query, Segment
 
+KEEP_FEWER = "keep fewer (--keep-steps, --reward-window, or --set buffer_size=STEPS of a learner that replays them)"
 SAMPLE = 4096  # steps that means and deviations over recent experience are taken from
 
 
@@ -54,7 +55,16 @@ def mean_steps(episodes: Sequence[Episode]) -> float:
 
 
 class Recorder(VecEnvWrapper):
-    """A VecEnv that keeps the newest `keep_steps` steps in a ring and cuts fixed-length segments from them.
+    """A VecEnv that keeps the newest steps in a ring, and cuts fixed-length segments from the newest of them.
+
+    Args:
+        venv: the environments.
+        env_id: what they are called.
+        seed: of the run.
+        keep_steps: newest steps, over all environments, that segments are cut from.
+        read_scenes: as the attribute.
+        same_start: as the attribute.
+        replay_steps: newest steps that are kept besides, where a learner replays more than people are asked about.
 
     Attributes:
         steps: environment steps taken since the start, over all environments.
@@ -76,12 +86,14 @@ class Recorder(VecEnvWrapper):
         keep_steps: int,
         read_scenes: Callable[[], NDArray[Any]] | None = None,
         same_start: bool = False,
+        replay_steps: int = 0,
     ) -> None:
         super().__init__(venv)
         self.read_scenes, self.same_start = read_scenes, same_start
         self._scenes: NDArray[Any] | None = None
         self.env_id, self.run_seed = env_id, seed
-        self.capacity = max(1, keep_steps // venv.num_envs)
+        self.window = max(1, keep_steps // venv.num_envs)  # vector steps that segments are cut from
+        self.capacity = max(self.window, replay_steps // venv.num_envs)
         obs, act = venv.observation_space, venv.action_space
         if obs.shape is None or act.shape is None or obs.dtype is None or act.dtype is None:
             raise UserError(f"{env_id} has spaces {obs} and {act}: the recorder needs arrays, so flatten them first.")
@@ -228,8 +240,8 @@ class Recorder(VecEnvWrapper):
         self._note_beginnings(dones)
         if self.read_scenes is not None:
             if self._scenes is None:
-                self._scenes = np.zeros((self.capacity, *self._last_scene.shape), self._last_scene.dtype)
-            self._scenes[row], self._last_scene = self._last_scene, self.read_scenes()
+                self._scenes = np.zeros((self.window, *self._last_scene.shape), self._last_scene.dtype)
+            self._scenes[(self._rows - 1) % self.window], self._last_scene = self._last_scene, self.read_scenes()
         return observations, rewards, dones, infos
 
     def _make_ring(self, observations: NDArray[Any]) -> ArrayRing | FrameRing:
@@ -246,7 +258,7 @@ class Recorder(VecEnvWrapper):
         """Refuse to keep more than there is memory for, before any of it is taken."""
         kept = self.capacity * self.num_envs
         needed = kept * (observation_bytes + self._beside)
-        check_room(needed, f"{kept} steps of {self.env_id}", "keep fewer (--keep-steps, or --reward-window)")
+        check_room(needed, f"{kept} steps of {self.env_id}", KEEP_FEWER)
 
     def _check(self, observations: Any, rewards: NDArray[Any] | None) -> None:
         """Refuse numbers that would spoil every mean they are taken into."""
@@ -308,6 +320,12 @@ class Recorder(VecEnvWrapper):
         cells = (rows[:, None] * self.num_envs + np.arange(self.num_envs)).ravel()
         return (*self.at(cells), self._rewards[rows].reshape(-1))
 
+    def stretches(self, vector_steps: int, at_once: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Observations and actions of the newest vector steps, oldest first, in stretches of so many steps or fewer."""
+        rows = self._newest_rows(vector_steps)
+        for part in np.array_split(rows, max(1, -(-len(rows) * self.num_envs // at_once))) if len(rows) else []:
+            yield self.at((part[:, None] * self.num_envs + np.arange(self.num_envs)).ravel())
+
     def recent_rewards(self, steps: int) -> NDArray[np.float64]:
         """True rewards of the newest `steps` steps (or all that are kept), oldest first, (vector steps, n_envs)."""
         kept = min(self._rows, self.capacity, -(-steps // self.num_envs))
@@ -354,13 +372,13 @@ class Recorder(VecEnvWrapper):
         Raises:
             UserError: fewer than `k` windows of this length have been recorded.
         """
-        starts, lengths = self._windows(segment_steps, self.capacity if newest is None else newest // self.num_envs, k)
+        starts, lengths = self._windows(segment_steps, self.window if newest is None else newest // self.num_envs, k)
         if newest is not None and len(starts) < k:
-            starts, lengths = self._windows(segment_steps, self.capacity, k)
+            starts, lengths = self._windows(segment_steps, self.window, k)
         if count and len(starts) < k:
             raise UserError(
                 f"no {'two' if k == 2 else k} segments of {segment_steps} steps in the "
-                f"{min(self.steps, self._rewards.size)} steps kept of {self.env_id}"
+                f"{min(self.steps, self.window * self.num_envs)} steps kept of {self.env_id}"
                 f"{' begin an episode and begin alike' if self.same_start else ''}: its episodes are shorter, or "
                 f"explore_steps is; ask for shorter segments or more steps"
                 f"{', or compare any (--pairs any)' if self.same_start else ''}."
@@ -380,7 +398,7 @@ class Recorder(VecEnvWrapper):
 
     def every_pair(self, segment_steps: int, at_most: int, k: int = 2) -> Pairs | None:
         """Every `k` windows that `pairs` draws from, each once; None where that makes more than `at_most`."""
-        starts, lengths = self._windows(segment_steps, self.capacity, k)
+        starts, lengths = self._windows(segment_steps, self.window, k)
         order, first, among = self._alike(starts)
         counts = among[order][np.unique(first[order], return_index=True)[1]].tolist() if len(starts) else []
         if sum(math.comb(count, k) for count in counts) > at_most:
@@ -534,7 +552,8 @@ class Pairs:
         recorder = self.recorder
         ring = np.arange(row, row + length) % recorder.capacity
         observations, actions = recorder.at(ring * recorder.num_envs + env)
-        scene = None if recorder._scenes is None else recorder._scenes[ring, env]
+        shown = np.arange(row, row + length) % recorder.window
+        scene = None if recorder._scenes is None else recorder._scenes[shown, env]
         return Segment(
             observations=observations,
             actions=actions,

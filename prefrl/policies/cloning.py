@@ -136,7 +136,7 @@ def take_weights(policy: ActorCriticPolicy, about: Mapping[str, Any], tensors: M
     try:
         policy.load_state_dict(saved.state_dict())
         policy.set_training_mode(False)  # networks that keep their weights in another form make it anew
-        same = _acts_alike(policy, saved)
+        same = isinstance(saved, ActorCriticPolicy) and _acts_alike(policy, saved)
     except RuntimeError:  # weights of other names or shapes
         same = False
     if not same:

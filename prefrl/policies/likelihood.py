@@ -63,7 +63,7 @@ class RawPolicy(nn.Module):
             self.register_buffer("observation_var", torch.ones(observation_space.shape))
         if isinstance(action_space, spaces.Box):
             for name in ("low", "high"):
-                bound = torch.as_tensor(getattr(action_space, name), dtype=torch.float32).flatten()
+                bound = torch.tensor(getattr(action_space, name), dtype=torch.float32).flatten()
                 self.register_buffer(f"action_{name}", bound)
         self.eval()
 
@@ -101,6 +101,8 @@ class RawPolicy(nn.Module):
             KeyError, TypeError, ValueError, RuntimeError: this is not what a policy for these spaces is made of.
         """
         policy = rebuilt(about, tensors, observation_space, action_space)
+        if not isinstance(policy, ActorCriticPolicy):
+            raise ValueError(f"it is a {type(policy).__name__}, of a learner that replays")
         made = cls(policy, observation_space, action_space, about)
         for name, buffer in made.named_buffers(recurse=False):
             saved = tensors.get(name, buffer) if name in ("action_low", "action_high") else tensors[name]

@@ -18,11 +18,13 @@ from prefrl.policies.cloning import clone, take_weights
 from prefrl.policies.demonstrations import demonstrated, read_demonstrations
 from prefrl.policies.direct import DIRECT
 from prefrl.policies.direct_options import direct_fields, refuse_direct_options
+from prefrl.policies.learners import replays
+from prefrl.policies.off_policy import Replayer
 from prefrl.policies.on_policy import Learner
 from prefrl.policies.policy import read_policy
 from prefrl.policies.reference import Reference, find_reference
 from prefrl.policies.terms import Anchor
-from prefrl.rewards.models import Model, make_model
+from prefrl.rewards.models import LearnedModel, Model, TrueReward, make_model
 from prefrl.settings.config import AT_THE_START, BaselineConfig, TrainConfig
 from prefrl.settings.presets import Preset
 from prefrl.settings.resolved import Resolved, ResolvedTrain
@@ -75,18 +77,16 @@ def learn_from_reward(
 ) -> tuple[Model, Agent]:
     """A reward model that pays, and a learner that learns from it (Christiano et al. 2017), or from the true reward."""
     model = make_model(config, env, fit_rng, watch_rng)
-    agent = Learner(
-        config.learner,
-        model.paid,
-        config.settings,
-        config.seed,
-        config.device,
-        config.entropy_bonus,
-        model.due,
-        make_anchor(config, env, model),
-        make_start(config),
-    )
-    return model, agent
+    return model, make_agent(config, env, model)
+
+
+def make_agent(config: Resolved, env: Recorder, model: LearnedModel | TrueReward) -> Agent:
+    """A learner that is paid by the model: one that learns from each step once, or one that replays them."""
+    of_both = config.learner, model.paid, config.settings, config.seed, config.device
+    if replays(config.learner):
+        return Replayer(*of_both, model.paid_again, model.due, config.reward_std, bool(config.unsupervised))
+    anchor, start = make_anchor(config, env, model), make_start(config)
+    return Learner(*of_both, config.entropy_bonus, model.due, anchor, start)
 
 
 METHODS: dict[str, Method] = {"reward": learn_from_reward, **DIRECT}

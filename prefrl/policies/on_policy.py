@@ -18,7 +18,10 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
@@ -95,6 +98,51 @@ def _number(value: Any) -> float | None:
         return None
 
 
+def made(name: str, policy: str | type[BasePolicy], env: VecEnv, settings: Mapping[str, Any], **kwargs: Any) -> Any:
+    """The algorithm of a learner.
+
+    Args:
+        name: of the learner.
+        policy: its class, or stable-baselines3's name for it.
+        env: where it acts.
+        settings: as they were asked for.
+        kwargs: as the algorithm takes them.
+
+    Raises:
+        UserError: it refuses them.
+    """
+    try:
+        algorithm: Any = learner_class(name)
+        return algorithm(policy, env, **kwargs)
+    except Exception as error:  # its own checks of its settings: assertions and anything else
+        asked = " ".join(f"{setting}={value}" for setting, value in settings.items())
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"learner {name!r} cannot be made with {asked or 'its own settings':.150} ({said:.200}): change "
+            f"what is wrong with --set name=value."
+        ) from error
+
+
+def measures_of(model: BaseAlgorithm) -> dict[str, float]:
+    """An algorithm's own measures of its last update (learner_loss, learner_approx_kl, ...), which it forgets."""
+    values = model.logger.name_to_value
+    measures = {
+        name.replace("train/", "learner_"): number
+        for name, value in sorted(values.items())
+        if name.startswith("train/") and (number := _number(value)) is not None
+    }
+    values.clear()
+    return measures
+
+
+def scheduled(value: Any, progress: Callable[[], float]) -> Any:
+    """A "lin_x" as a schedule that follows the run's progress, not that of one call of `learn`."""
+    if not (isinstance(value, str) and value.startswith("lin_")):
+        return value
+    start = float(value.removeprefix("lin_"))
+    return lambda _: start * (1 - progress())
+
+
 def plan(vector_steps: int, rollout_steps: int, phases: int) -> list[list[int]]:
     """Rollout lengths, phase by phase, that add up to `vector_steps` exactly.
 
@@ -151,7 +199,7 @@ class Learner:
             self.normaliser = VecNormalize(self.env, norm_reward=False, clip_obs=CLIP_OBSERVATIONS)
             self.env = self.normaliser
         algorithm = learner_class(name)
-        kwargs: dict[str, Any] = {key: self._schedule(value) for key, value in settings.items()}
+        kwargs: dict[str, Any] = {key: scheduled(value, lambda: self.progress) for key, value in settings.items()}
         takes = inspect.signature(algorithm).parameters
         if "policy_kwargs" in takes:  # Adam in one call for all weights; its epsilon is stable-baselines3's
             fused = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}
@@ -165,16 +213,8 @@ class Learner:
         with warnings.catch_warnings():  # rollouts are cut anyway, so a last minibatch may be smaller than the others
             warnings.filterwarnings("ignore", "You have specified a mini-batch size")
             warnings.filterwarnings("ignore", "You are trying to run .* on the GPU")  # vectors go there if asked to
-            try:
-                policy = POLICIES[self.policy_name]
-                self.model = algorithm(policy, self.env, seed=seed, device=device, **kwargs)
-            except Exception as error:  # its own checks of its settings: assertions and anything else
-                asked = " ".join(f"{setting}={value}" for setting, value in settings.items())
-                said = " ".join(f"{type(error).__name__}: {error}".split())
-                raise UserError(
-                    f"learner {name!r} cannot be made with {asked or 'its own settings':.150} ({said:.200}): change "
-                    f"what is wrong with --set name=value."
-                ) from error
+            policy = POLICIES[self.policy_name]
+            self.model: OnPolicyAlgorithm = made(name, policy, self.env, settings, seed=seed, device=device, **kwargs)
         self._pay_rollouts(entropy_bonus)
         self.rollout_steps = self.model.n_steps
         self.model.set_logger(Logger(folder=None, output_formats=[]))
@@ -200,6 +240,7 @@ class Learner:
             about, tensors = self._content()
             try:
                 again = rebuilt(json.loads(json.dumps(about)), tensors, space, self.env.action_space)
+                assert isinstance(again, ActorCriticPolicy)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 said = " ".join(f"{type(error).__name__}: {error}".split())
                 raise UserError(
@@ -241,13 +282,6 @@ class Learner:
             compute(*args, **kwargs)
 
         buffer.compute_returns_and_advantage = paid  # type: ignore[method-assign]
-
-    def _schedule(self, value: Any) -> Any:
-        """A "lin_x" as a schedule that follows the run's progress, not that of one call of `learn`."""
-        if not (isinstance(value, str) and value.startswith("lin_")):
-            return value
-        start = float(value.removeprefix("lin_"))
-        return lambda _: start * (1 - self.progress)
 
     def explore(self, vector_steps: int) -> None:
         """Act with the policy as it begins, learning nothing: the random policy *network* of the paper (appendix A)."""
@@ -311,14 +345,7 @@ class Learner:
                 log_interval=None,  # type: ignore[arg-type]
                 reset_num_timesteps=False,
             )
-        values = self.model.logger.name_to_value
-        measures = {
-            name.replace("train/", "learner_"): number
-            for name, value in sorted(values.items())
-            if name.startswith("train/") and (number := _number(value)) is not None
-        }
-        values.clear()
-        return measures | (self.anchor.measures() if self.anchor is not None else {})
+        return measures_of(self.model) | (self.anchor.measures() if self.anchor is not None else {})
 
     def begin_anew(self) -> None:
         """Begin new episodes everywhere at the next step: the environments are others now."""

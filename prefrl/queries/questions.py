@@ -25,7 +25,7 @@ from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import lookup
 from prefrl.words.preference import Occasion, Preference, Query, Segment, comparisons
-from prefrl.words.schedules import SCHEDULES, constant, label_counts
+from prefrl.words.schedules import SCHEDULES, constant, in_sessions, label_counts
 
 MOST_KEYS = 9  # of a keyboard
 DEMONSTRATION = "demonstration"  # who answered, where a demonstration is better by its being one
@@ -172,8 +172,12 @@ def make_questions(
     return None
 
 
-def segments_in(config: TrainConfig) -> int:
+def segments_in(config: TrainConfig, direct: bool = False) -> int:
     """How many segments a question of this run shows, K; 2 of a pair.
+
+    Args:
+        config: of the run.
+        direct: whether its method is one of those that take answers about pairs alone.
 
     Raises:
         UserError: too few segments or too many, or options that the question leaves without a use.
@@ -184,6 +188,11 @@ def segments_in(config: TrainConfig) -> int:
         raise UserError(f"k={config.k} segments cannot be put in order: a ranking shows from 2 to {most}.")
     if config.question == "pair" and k != 2:
         raise UserError(f"k={k} segments are no pair: ask with --question ranking, or --question best.")
+    if (direct or config.labeler == "judge") and (config.question != "pair" or config.margin):
+        raise UserError(
+            f"{f'method {config.method}' if direct else 'a judge'} knows pairs alone, and nothing of how much better "
+            f"one is: leave out --question {config.question} and margin, or take another."
+        )
     if config.question != "ranking" and config.likelihood != TrainConfig.likelihood:
         raise UserError(
             f"likelihood={config.likelihood} says what a ranking tells, and --question {config.question} asks for "
@@ -211,5 +220,8 @@ def labels_of(config: Resolved, phases: int) -> tuple[list[int], list[bool]]:
         labels[begins] = label_counts(config.labels, len(begins), 1 / len(begins), constant)
         return labels.tolist(), np.isin(np.arange(phases), begins).tolist()
     schedule = lookup("schedule", config.schedule, SCHEDULES)
-    asked = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
+    if config.session_labels is not None:
+        asked = in_sessions(config.labels, live, config.session_labels)
+    else:
+        asked = label_counts(config.labels, live, config.initial_labels, schedule) if live else []
     return asked + [0] * (phases - live), [number < live for number in range(phases)]

@@ -390,7 +390,7 @@ class Store:
         chosen = sa.select(*columns, ITEMS.c.step, ANSWERS.c.choice, QUERIES.c.kind).select_from(about)
         with self._transaction() as connection:
             rows = connection.execute(chosen.order_by(ANSWERS.c.id.desc()).limit(newest))
-            return [Given(*row[:4], _utc(row[4]), row[5], row[6], row[7]) for row in rows]
+            return [Given(*row[:4], _utc(row[4]), row.step, row.choice, row.kind) for row in rows]
 
     def counts(self) -> Counts:
         """How much was asked, answered and skipped, how long answering took, what is open and what was taken back."""

@@ -45,15 +45,6 @@ def find_strategy(name: str) -> Strategy:
     return strategy
 
 
-def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int) -> Pairs:
-    """The `count` candidates with the highest scores; among equals, the first.
-
-    Raises:
-        UserError: as `best_first`.
-    """
-    return candidates[best_first(score, r_hat, candidates)[:count] if count else np.zeros(0, np.int64)]
-
-
 def best_first(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs) -> NDArray[np.int64]:
     """The places of the candidates from the highest score to the lowest; among equals, the first comes first.
 

@@ -223,8 +223,8 @@ class Answers:
     def _margins(self, preference: Preference, ranks: NDArray[np.integer]) -> NDArray[np.float64]:
         """The margin of the best, if it is better than something, by how much better, and how surely, it was called."""
         sure = 1.0 if preference.mu is None else abs(2 * preference.mu - 1)
-        best = (ranks == 0) & (ranks.max() > 0)
-        return np.where(best, self.margin * (preference.strength or 0.0) * sure, 0.0)
+        better: NDArray[np.float64] = ((ranks == 0) & (ranks.max() > 0)).astype(np.float64)
+        return self.margin * (preference.strength or 0.0) * sure * better
 
     def _newest(self, new: Tensor | NDArray[Any], old: Tensor | None) -> Tensor:
         added = torch.as_tensor(new, device=self.device)

@@ -28,6 +28,8 @@ from prefrl.words.preference import Preference
 from prefrl.words.process import for_small_networks
 from prefrl.words.scale import kept_mean
 
+AT_ONCE = 65_536  # steps that are paid again at one time: a few MB of them
+
 
 @runtime_checkable
 class Model(Protocol):
@@ -170,6 +172,11 @@ class LearnedModel:
             self._pay_by(self._fitting.result())
             self._fitting = None
 
+    def paid_again(self, vector_steps: int) -> NDArray[np.float32]:
+        """What the newest vector steps are paid as r-hat is now, oldest first: (vector_steps, n_envs)."""
+        paid = [self.paid.worth(*steps) for steps in self.env.stretches(vector_steps, AT_ONCE)]
+        return np.concatenate(paid).reshape(-1, self.env.num_envs)
+
     def _pay_by(self, report: FitReport) -> None:
         self._report = report
         if report.diverged:
@@ -247,6 +254,10 @@ class TrueReward:
         window = self.env.recent_rewards(self.config.reward_window)
         self.paid.normalise(window, kept_mean_of(self.config, self.env))
 
+    def paid_again(self, vector_steps: int) -> NDArray[np.float32]:
+        """What the newest vector steps are paid as the scale is now, oldest first: (vector_steps, n_envs)."""
+        return self.paid.worth(self.env.recent_rewards(vector_steps * self.env.num_envs)).astype(np.float32)
+
     def settle(self) -> None:
         """Nothing: no fit is done beside."""
 
@@ -274,7 +285,9 @@ def kept_mean_of(config: Resolved, env: Recorder) -> float:
     return kept_mean(env.ends_early_since, config.explore_steps, env.steps, config.steps)
 
 
-def make_model(config: Resolved, env: Recorder, fit_rng: np.random.Generator, watch_rng: np.random.Generator) -> Model:
+def make_model(
+    config: Resolved, env: Recorder, fit_rng: np.random.Generator, watch_rng: np.random.Generator
+) -> LearnedModel | TrueReward:
     """The model that a run's configuration asks for."""
     if not isinstance(config, ResolvedTrain):
         return TrueReward(config, env)

@@ -18,7 +18,7 @@ from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
 from prefrl.experience.task import Task
 from prefrl.policies.demonstrations import check_demonstrations, check_segments
-from prefrl.policies.learners import check_settings, learner_class
+from prefrl.policies.learners import check_settings, check_spaces, replays
 from prefrl.policies.methods import method_fields
 from prefrl.policies.policy import Policy
 from prefrl.policies.reference import find_reference
@@ -38,10 +38,11 @@ from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.settings.values import as_toml, name_value
 from prefrl.words.errors import UserError, install
 from prefrl.words.lookup import did_you_mean, lookup
-from prefrl.words.schedules import SCHEDULES, label_counts
+from prefrl.words.schedules import SCHEDULES, in_sessions, label_counts
 from prefrl.words.spaces import channels_first, encoded_size, is_image, same_inputs
 
 MOST_PICTURES = 20_000  # kept for people, some 5 kB each
+LATELY = 50_000  # steps that the reward's scale is taken from, where the learner learns from each step once
 LONG_EPISODE = 1_000  # steps, where an environment sets no limit
 LONG_GAME = 2_500  # agent steps of a long game of Pong; an Atari game's own limit is ten times that, and seldom met
 MOST_SEED = 2**31 - 1  # EnvPool's; numpy's own generator, which stable-baselines3 seeds, would take twice as much
@@ -63,13 +64,18 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         UserError: anything that the run could not do as asked.
     """
     _check_numbers(config)
-    learner_class(config.learner)
+    replayed = replays(config.learner)
+    _check_replaying(config, replayed)
     find_backends(config.backend)
     env = look_at(config)
+    check_spaces(config.learner, config.env, *env.spaces)
     preset = env.preset
+    replay = presets.REPLAY_PRESETS.get(config.learner, presets.OF_OWN) if replayed else presets.NOTHING
     by_method = method_fields(config, preset)
     settings = by_method.get("settings") or {
         **preset.learners.get(config.learner, {}),
+        **({"buffer_size": min(config.steps, presets.MOST_REPLAYED)} if replayed else {}),
+        **replay.settings,
         **env.tuned.get(config.learner, {}),
         **name_value(config.set, "learner setting"),
     }
@@ -83,9 +89,11 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         raise UserError(f"logging to Weights & Biases needs its package: {install('wandb')}.")
     fastest = "cuda" if env.is_image and torch.cuda.is_available() else "cpu"
     open_fields = {field.name for field in fields(config) if getattr(config, field.name) is None}
-    by_family = {name: value for name, value in vars(preset).items() if name in open_fields}
-    n_envs = config.n_envs or _divisor(config.steps, preset.n_envs)
-    segment_steps = getattr(config, "segment_steps", None) or env.segment_steps
+    by_family = {name: value for name, value in {**vars(preset), **replay.fields}.items() if name in open_fields}
+    n_envs = config.n_envs or _divisor(config.steps, replay.fields.get("n_envs", preset.n_envs))
+    segment_steps = getattr(config, "segment_steps", None) or min(
+        replay.fields.get("segment_steps", env.segment_steps), env.horizon or math.inf
+    )
     known: dict[str, Any] = {
         **by_family,
         "n_envs": n_envs,
@@ -98,6 +106,8 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         "device": fastest if config.device == "auto" else config.device,
         "out": Path(config.out or _folder(config)),
     }
+    if session_steps := config.session_steps or by_family.get("session_steps"):
+        known["phases"] = max(1, round((config.steps - known["explore_steps"]) / session_steps))
     known |= _reference(config, env) | _start(config, env)
     known["ten_episodes"] = _ten_episodes(env, n_envs)
     known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
@@ -116,8 +126,11 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
             known["initial_labels"] = 1 / config.rounds
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
-        known["k"] = segments_in(config)
+        known["k"] = segments_in(config, direct=bool(by_method))
         _check_labels(config, segment_steps, env.horizon, room, n_envs, known["k"])
+        if config.session_labels is not None:
+            phases = known.get("phases", config.phases)
+            in_sessions(config.labels, max(1, round(config.freeze_reward_at * phases)), config.session_labels)
         if not resume:
             with Store(":memory:") as empty:
                 inherit(empty, config.labels_from, config.env, segment_steps)
@@ -127,7 +140,9 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     # that it remembers are parts of later observations alone.
     remembered = known.get("keep_steps") or getattr(config, "keep_steps", None) or preset.keep_steps
     older = channels_first(env.spaces[0].shape or ())[0] - 1 if env.is_image else 0
-    known["reward_window"] = min(config.reward_window, max(n_envs, remembered - older * n_envs))
+    known["replay_steps"] = settings["buffer_size"] if replayed else 0
+    window = config.reward_window or known["replay_steps"] or LATELY
+    known["reward_window"] = min(window, max(n_envs, remembered - older * n_envs, known["replay_steps"]))
     if not isinstance(config, TrainConfig):
         known["keep_steps"] = known["reward_window"]
     if not resume:
@@ -183,8 +198,9 @@ class EnvironmentFacts:
         chosen += [f"segments of {segment_steps} steps"] if segment_steps else []
         limit = f"a horizon of {self.horizon:,} steps" if self.horizon else "no time limit"
         begins = f"from preset {self.family}" if learner in self.preset.learners else f"from {learner}'s own settings"
+        why = "they suit any environment" if learner in presets.REPLAY_PRESETS else self.why
         return (
-            f"{self.name} begins {begins}, because {self.why}; with {limit}{''.join(f', {each}' for each in chosen)}. "
+            f"{self.name} begins {begins}, because {why}; with {limit}{''.join(f', {each}' for each in chosen)}. "
             f"--preset NAME takes another, --set name=value changes one setting."
         )
 
@@ -238,6 +254,35 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
     )
     env.close()
     return found
+
+
+def _check_replaying(config: BaselineConfig, replayed: bool) -> None:
+    """Refuse what only one of the two kinds of learner can do."""
+    if config.unsupervised and not replayed:
+        raise UserError(
+            f"unsupervised first steps are learned from again and again, and learner {config.learner!r} learns from "
+            f"each step once: leave it out, or take sac."
+        )
+    if replayed and (config.kl_beta or config.kl_target or config.reference):
+        raise UserError(
+            f"a reference holds policies that learn from each step once, and learner {config.learner!r} replays: leave "
+            f"kl_beta, kl_target and reference out, or take ppo."
+        )
+    if replayed and (config.start_from is not None or config.demonstrations):
+        raise UserError(
+            f"learner {config.learner!r} cannot begin with what another has learned: leave start_from and "
+            f"demonstrations out, or take ppo."
+        )
+    if replayed and isinstance(config, TrainConfig) and config.reward_at == "end":
+        raise UserError(
+            f"reward_at=end sums an episode as it ends, and learner {config.learner!r} is paid each step anew: leave "
+            f"it out, or take ppo."
+        )
+    if replayed and isinstance(config, TrainConfig) and config.entropy_bonus:
+        raise UserError(
+            f"entropy_bonus={config.entropy_bonus} is for learners without an entropy of their own, and "
+            f"{config.learner!r} is none: leave it out, or set ent_coef (--set ent_coef=0.1)."
+        )
 
 
 def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> dict[str, Any]:
@@ -314,11 +359,12 @@ def _check_rounds(config: TrainConfig) -> None:
     if (
         config.initial_labels not in (None, 1 / config.rounds)
         or config.schedule != TrainConfig.schedule
+        or config.session_labels is not None
         or config.overlap
     ):
         raise UserError(
             "rounds say when labels are asked, in equal parts, and that the reward rests between them: leave out "
-            "schedule, initial_labels and overlap."
+            "schedule, initial_labels, session_labels and overlap."
         )
 
 
@@ -443,11 +489,11 @@ def _check_labels(
 
 
 def _check_numbers(config: BaselineConfig) -> None:
-    positive = ["steps", "n_envs", "phases", "reward_window", "reward_std", "kl_target"]
+    positive = ["steps", "n_envs", "phases", "reward_window", "reward_std", "session_steps", "kl_target"]
     positive += ["demonstration_steps", "cloning_epochs"]
     if isinstance(config, TrainConfig):
         positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
-        positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at"]
+        positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at", "session_labels"]
         if config.demonstration_labels < 0:
             raise UserError(f"demonstration_labels={config.demonstration_labels} must be 0 (none) or more.")
         if config.labels < 0:

@@ -32,7 +32,8 @@ class BaselineConfig:
     seed: int = 0
     """Seeds everything: environments, networks, questions, labelers."""
     learner: str = "ppo"
-    """ppo, a2c, trpo, or an import path "package.module:Class" to a stable-baselines3 on-policy class."""
+    """ppo, a2c, trpo; of those that replay what they have seen sac, td3, tqc, or pebble (SAC as PEBBLE has it); or an
+    import path "package.module:Class" to a class of stable-baselines3's."""
     preset: str | None = None
     """Whose settings to begin from: mujoco, classic, pixels, continuous or discrete. Default: by what the environment
     is; a run says as it begins which it took, and why."""
@@ -49,13 +50,20 @@ class BaselineConfig:
     class, in turn), or an import path "package.module:backend"; auto takes the fastest that serves the id."""
     explore_steps: int | None = None
     """Steps taken by the untrained policy before learning begins (part of `steps`). Default: 2 % of `steps`."""
+    unsupervised: bool | None = None
+    """Take the untrained policy's steps by one that learns to reach states unlike those it has seen, as PEBBLE does;
+    only a learner that replays can. Default: where it can."""
     phases: int = 50
     """Times that reward, statistics and log are refreshed during training."""
-    reward_window: int = 50_000
+    session_steps: int | None = None
+    """Steps from one such time, and session of questions, to the next, in place of `phases`."""
+    reward_window: int | None = None
     """Newest steps over which the reward given to the learner has zero mean and standard deviation `reward_std`, of
-    those that a run with labels keeps (20,000 on pixels); where episodes end early, root mean square `reward_std`."""
+    those that a run with labels keeps (20,000 on pixels); where episodes end early, root mean square `reward_std`.
+    Default: 50,000; of a learner that replays, all that it replays."""
     reward_std: float | None = None
-    """Standard deviation of the reward given to the learner. Default: by family (MuJoCo 0.1, Atari 0.05, else 1)."""
+    """Standard deviation of the reward given to the learner. Default: by family (MuJoCo 0.1, Atari 0.05, else 1); of a
+    learner that replays 1."""
     clip_reward: bool | None = None
     """Clip the true reward to [-1, 1] before it is scaled. Default: the environment's metadata["clip_reward"]."""
     device: str = "auto"
@@ -138,6 +146,8 @@ class PreferenceConfig(BaselineConfig):
     """Pairs sampled for each one asked (paper: 10)."""
     schedule: str = "annealed"
     """When labels are asked: annealed (the paper's), constant, exponential, hyperbolic, or an import path."""
+    session_labels: int | None = None
+    """Questions of each session, the first included, until the labels are spent, in place of `schedule`."""
     demonstration_labels: int = 0
     """Answers that nobody is asked for, besides `labels`: so many segments of the demonstrations, each taken to be
     better than one of the policy as it begins."""

@@ -146,12 +146,12 @@ EXACT = Preset(
     fit_updates=64,
     learners={  # undiscounted, as the closed forms are
         "ppo": {
-            "n_steps": 32,
-            "batch_size": 256,
-            "n_epochs": 10,
+            "n_steps": 64,
+            "batch_size": 512,
+            "n_epochs": 8,
             "gamma": 1.0,
             "gae_lambda": 0.95,
-            "learning_rate": "lin_1e-3",
+            "learning_rate": "lin_1e-2",  # to come near an optimum, and to stand still there
         },
         "a2c": {"n_steps": 8, "gamma": 1.0, "gae_lambda": 0.95, "learning_rate": "lin_1e-3"},
         "trpo": {"n_steps": 32, "batch_size": 256, "gamma": 1.0, "gae_lambda": 0.95},
@@ -168,6 +168,60 @@ FAMILIES = {
 }
 BY_HORIZON = ("continuous", "discrete")
 """Families whose discount and segment length follow from the environment's own horizon and step rate."""
+
+
+@dataclass(frozen=True)
+class ReplayPreset:
+    """What a learner that replays its experience starts from, on any family of environments.
+
+    Attributes:
+        settings: its keyword arguments, as in `Preset.learners`; `train_freq` counts steps of each environment.
+        fields: of the configuration, where it leaves them open, in place of the family's.
+    """
+
+    settings: Mapping[str, Any]
+    fields: Mapping[str, Any]
+
+
+# A critic learns returns of any size as easily (Adam, no gradient is shared with the policy), and the entropy's weight
+# follows the reward's. Many environments and updates in blocks, half as many as steps: what suits a CPU.
+REPLAYED = {"n_envs": 16, "reward_std": 1.0, "unsupervised": True}
+IN_BLOCKS = {"learning_rate": 3e-4, "batch_size": 256, "train_freq": 4, "gradient_steps": 32, "learning_starts": 1000}
+ENTROPY = {"ent_coef": "auto_0.1"}  # as PEBBLE has it; from 1 it takes ten thousand updates to come down to there
+REPLAY_PRESETS = {
+    "sac": ReplayPreset(IN_BLOCKS | ENTROPY, REPLAYED),
+    "td3": ReplayPreset(IN_BLOCKS | {"action_noise": 0.1}, REPLAYED),
+    "tqc": ReplayPreset(IN_BLOCKS | ENTROPY, REPLAYED),
+    # PEBBLE's code on DMControl (Lee et al. 2021, arXiv 2106.05091): an update a step, sessions of questions every
+    # 20,000. Two updates follow two steps, since stable-baselines3 counts the delay of its targets within such a block.
+    "pebble": ReplayPreset(
+        ENTROPY
+        | {
+            "learning_rate": 5e-4,
+            "batch_size": 1024,
+            "train_freq": 2,
+            "gradient_steps": 2,
+            "target_update_interval": 2,
+            "learning_starts": 1000,
+            "policy_kwargs": {"net_arch": [1024, 1024]},
+        },
+        REPLAYED
+        | {
+            "n_envs": 1,
+            "segment_steps": 50,
+            "session_steps": 20_000,
+            "reward_learning_rate": 3e-4,
+            "batch": 128,
+            "initial_epochs": 50,
+            "fit_updates": 50,
+            "l2": 0.0,
+        },
+    ),
+}
+OF_OWN = ReplayPreset({}, REPLAYED)  # a learner by its import path, which starts from its own settings
+NOTHING = ReplayPreset({}, {})  # of a learner that learns from each step once
+MOST_REPLAYED = 1_000_000  # steps: stable-baselines3's own
+
 
 TASKS: dict[str, Mapping[str, Mapping[str, Any]]] = {
     # A wide first policy throws these on their backs, or to the ground, and there they learn to slide. After a narrow

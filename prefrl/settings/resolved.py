@@ -19,7 +19,8 @@ class Resolved(BaselineConfig):
 
     Attributes:
         settings: of the learner, `set` read once.
-        keep_steps: newest steps of experience that are kept, over all environments.
+        keep_steps: newest steps of experience, over all environments, that questions are drawn from.
+        replay_steps: newest steps, over all environments, that the learner replays; 0 for one that replays none.
         entropy_bonus: of the policy, on top of the learner's own.
         is_drawn: whether people are shown clips that are drawn from what the environments show as they step.
         ten_episodes: environment steps in which ten of the longest episodes pass in every environment.
@@ -37,6 +38,8 @@ class Resolved(BaselineConfig):
     keep_steps: int = 0
     entropy_bonus: float = 0.0
     is_drawn: bool = False
+    reward_window: int = 0
+    replay_steps: int = 0
     ten_episodes: int = 0
     checkpoint_every: int = 0
     taken: str = ""

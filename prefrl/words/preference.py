@@ -201,14 +201,10 @@ class Preference:
     critique: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.mu is not None and not (isinstance(self.mu, Real) and 0 <= self.mu <= 1):
-            raise ValueError(
-                f"mu is the weight on the left segment, a number from 0 to 1, or None (skipped): got {self.mu!r}"
-            )
-        if self.strength is not None and not (isinstance(self.strength, Real) and 0 <= self.strength <= 1):
-            raise ValueError(
-                f"strength is how much better one is, a number from 0 to 1, or None: got {self.strength!r}"
-            )
+        for name, about in (("mu", "the weight on the left segment"), ("strength", "how much better one is")):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, Real) and 0 <= float(value) <= 1):
+                raise ValueError(f"{name} is {about}, a number from 0 to 1, or None (skipped): got {value!r}")
         kind, count = self.query.kind, len(self.query.segments)
         if why := misfit(kind, count, self.mu, self.choice, self.strength):
             raise ValueError(why)

@@ -18,6 +18,7 @@ from prefrl.settings.config import BaselineConfig, TrainConfig
 BANDIT = BaselineConfig(
     env="prefrl/ContextualBandit-v0",
     steps=30_000,
+    n_envs=8,
     set=("n_steps=64", "batch_size=512", "n_epochs=4", "learning_rate=lin_1.5e-2"),
     kl_beta=0.5,
     checkpoint_every=0,
@@ -50,8 +51,8 @@ def test_ppo_comes_to_the_optimum_of_a_bandit(tmp_path: Path) -> None:
 def test_and_of_a_learned_reward_in_log_odds(tmp_path: Path) -> None:
     """What the reward is scaled by scales the term: the optimum is that of the members' log-odds."""
     config = TrainConfig(
-        env=BANDIT.env, steps=BANDIT.steps, set=BANDIT.set, checkpoint_every=0, tensorboard=False,
-        out=tmp_path / "run", kl_beta=0.5, labels=300, segment_steps=1, freeze_reward_at=0.3, reward_std=0.2,
+        env=BANDIT.env, steps=BANDIT.steps, n_envs=8, set=BANDIT.set, checkpoint_every=0, tensorboard=False,
+        out=tmp_path / "run", kl_beta=1.5, labels=300, segment_steps=1, freeze_reward_at=0.3, reward_std=0.2,
         teachers=("stochastic",),
     )  # fmt: skip
     run = load_run(train(config, quiet=True))
@@ -61,7 +62,7 @@ def test_and_of_a_learned_reward_in_log_odds(tmp_path: Path) -> None:
     learned = world.paying(paid.reshape(world.rewards.shape).astype(np.float64) / run.r_hat.unit)
     assert run.r_hat.unit < 0.5  # so that it matters
     assert learned.rewards.std() > 0.5
-    assert apart(run, learned, 0.5) <= 0.02
+    assert apart(run, learned, 1.5) <= 0.02
 
 
 @pytest.mark.long

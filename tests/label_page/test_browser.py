@@ -248,7 +248,7 @@ SETS = "[...document.querySelectorAll('#set video')].every(v => v.readyState >= 
 
 def settled(page: Page, count: int) -> None:
     """Wait until so many answers are with the server, and the next set plays."""
-    until(page, f"mine === {count} && !outbox.length && (!shown || (!shown.said && {SETS}))")
+    until(page, f"mine === {count} && !outbox.length && shown && !shown.said && {SETS}")
 
 
 @pytest.mark.parametrize("device", ["desktop", "phone"])

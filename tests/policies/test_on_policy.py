@@ -599,7 +599,7 @@ def test_learners_by_name_and_path() -> None:
         ("pop", "'ppo'?"),
         ("no_such_module:X", "no_such_module"),
         ("stable_baselines3:PPPO", "'PPO'?"),
-        ("stable_baselines3:DQN", "OnPolicyAlgorithm"),
+        ("stable_baselines3:DQN", "DQNPolicy"),
         ("math:pi", "OnPolicyAlgorithm"),
     ):
         with pytest.raises(UserError) as error:
