@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 MOST_BYTES = 1 << 20  # of a run's config.toml
 MOST_STEPS = 10**12  # of a run
@@ -39,13 +39,19 @@ class BaselineConfig:
     """Learner settings that replace the family's, as name=value: learning_rate=1e-4 n_steps=64."""
     env_kwargs: tuple[str, ...] | None = None
     """Arguments of the environment, as name=value. Default: by family (unhealthy termination off on MuJoCo)."""
+    wrapper: tuple[str, ...] | None = None
+    """Wrappers around it, innermost first, each with its arguments:
+    "gymnasium.wrappers:RescaleAction min_action=-1 max_action=1". Default: what it needs, which a run says."""
     fixed_horizon: bool = False
     """Let every episode last to its time limit, even one that ends early (see `prefrl.FixedHorizon`)."""
     n_envs: int | None = None
     """Environments stepped in parallel. Default: by family."""
     backend: str = "auto"
     """What steps the environments: envpool, vector (a class that the environment registers), gymnasium (its single
-    class, in turn), or an import path "package.module:backend"; auto takes the fastest that serves the id."""
+    class, in turn), subprocess (the same in several processes), or an import path "package.module:backend"; auto takes
+    the fastest that serves the id."""
+    workers: int | None = None
+    """Processes that step the environments of a slow simulator, a share of them each. Default: none but this one."""
     explore_steps: int | None = None
     """Steps taken by the untrained policy before learning begins (part of `steps`). Default: 2 % of `steps`."""
     phases: int = 50
@@ -79,6 +85,20 @@ class BaselineConfig:
     """What kl_beta holds the policy near: start (the policy as its training begins), a run's folder, or a
     policy.safetensors; {env} and {seed} stand for this run's. With kl_beta 0 the divergence is measured, and costs
     nothing. Default: start."""
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """A configuration of objects, where Python has them: `TrainConfig.of(env=make_env, set={"gamma": 0.99})`.
+
+        An environment, a labeler, a strategy, a schedule, a learner's class or a backend may be an object, and `set` and
+        `env_kwargs` dicts (`prefrl.settings.objects`).
+
+        Raises:
+            UserError: one of them can be told in no name.
+        """
+        from prefrl.settings.objects import names
+
+        return cls(**{**values, **names(values)})
 
 
 @dataclass(frozen=True)
