@@ -59,7 +59,7 @@ def answer(store: Path, running: subprocess.Popen[bytes]) -> None:
             if store.exists():
                 with Store(store) as questions:
                     for lease in questions.lease("scripted", 1, 60.0):
-                        left, right = questions.segment(lease.left_key), questions.segment(lease.right_key)
+                        left, right = (questions.segment(clip) for clip in lease.clips)
                         assert left is not None
                         assert right is not None
                         gap = left.rewards.sum() - right.rewards.sum()

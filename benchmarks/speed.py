@@ -31,7 +31,7 @@ import tyro
 from benchmarks import speed_peer
 from benchmarks.fresh import is_current, remember, share_of_stale
 from prefrl.queries.labelers import make_labeler
-from prefrl.queries.strategies import disagreement, select
+from prefrl.queries.strategies import best_first, disagreement
 from prefrl.rewards.fit import Fit
 from prefrl.runs.fingerprint import function_hashes, modules_from, short_hash
 from prefrl.runs.runlog import PARTS, read_table, versions
@@ -238,7 +238,8 @@ def growth(quick: bool) -> dict[str, Goal]:
         times = []
         for _ in range(3 if quick else 7):
             start = time.perf_counter()
-            select(disagreement, r_hat, recorder.pairs(10 * count, speed_peer.SEGMENT_STEPS, rng), count).queries()
+            pairs = recorder.pairs(10 * count, speed_peer.SEGMENT_STEPS, rng)
+            pairs[best_first(disagreement, r_hat, pairs)[:count]].queries()
             fit.run(MUJOCO.fit_updates)
             times.append(time.perf_counter() - start)
         seconds[answers] = statistics.median(times)

@@ -40,7 +40,7 @@ AT_THE_TOP = {
 }
 WORDS_NEED = {"numpy", "torch", "scipy", "jaxtyping", "gymnasium", "safetensors"}  # besides the standard library
 OPTIONAL = {
-    "envpool", "filelock", "ray", "wandb", "av", "fastapi", "pydantic", "starlette", "uvicorn", "minari", "pyarrow",
+    "envpool", "ray", "wandb", "av", "fastapi", "pydantic", "starlette", "uvicorn", "minari", "pyarrow", "openai",
 }  # fmt: skip
 BEHIND = {"label_page.app", "label_page.connections"}  # imported in a try of label_page.serve alone
 OWN_PROCESS = {"check.drawing"}  # hands a specification to a child process that it starts itself, and to nobody else

@@ -186,9 +186,8 @@ def _look(config: CheckConfig, clock: Clock, told: list[Any], beside: ThreadPool
     fits = horizon is None or about.segment_steps <= horizon
     if fits and len(part.rewards) == len(whole.rewards) and not whole.raised:
         took = min(config.steps // 4, int(rate * clock.left(0.3)))
-        yield from clock.part(
-            "run", 0.4, lambda: oracle_findings(task, config.seed, took, about.segment_steps, clock.left(0.3))
-        )
+        asked = (config.seed, took, about.segment_steps, clock.left(0.3), about.same_start)
+        yield from clock.part("run", 0.4, lambda: oracle_findings(task, *asked))
     yield from clock.part("rendering", 1.0, lambda: [drawn.result()])
     for each in (env, base):
         with contextlib.suppress(Exception):

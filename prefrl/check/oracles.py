@@ -18,7 +18,9 @@ PAIRS = 300  # questions that the oracle is asked
 ENVS = 8  # environments in parallel, where a run would have several
 
 
-def oracle_findings(task: Task, seed: int, steps: int, segment_steps: int, seconds: float) -> list[Finding]:
+def oracle_findings(
+    task: Task, seed: int, steps: int, segment_steps: int, seconds: float, same_start: bool = False
+) -> list[Finding]:
     """What steps it in a run, and how many pairs of untrained behaviour an oracle would call equal.
 
     Args:
@@ -27,13 +29,14 @@ def oracle_findings(task: Task, seed: int, steps: int, segment_steps: int, secon
         steps: to take with actions of each kind.
         segment_steps: of a question's two segments.
         seconds: after which no more actions are tried; a slow environment has fewer beside it.
+        same_start: whether a question's two segments begin alike.
     """
     least = 3 * segment_steps
     n_envs = max(2, min(ENVS, steps // least))
     rows = max(steps // n_envs, least)
     ends = time.monotonic() + seconds
     try:
-        made, rates = _asked(task, seed, n_envs, rows, segment_steps, ends)
+        made, rates = _asked(task, seed, n_envs, rows, segment_steps, ends, same_start)
     except Exception as error:  # what the single environment raised is said already; this one stands for a run
         if time.monotonic() > ends:
             raise TimeUpError from error
@@ -58,7 +61,7 @@ def oracle_findings(task: Task, seed: int, steps: int, segment_steps: int, secon
 
 
 def _asked(
-    task: Task, seed: int, n_envs: int, rows: int, segment_steps: int, ends: float
+    task: Task, seed: int, n_envs: int, rows: int, segment_steps: int, ends: float, same_start: bool
 ) -> tuple[Any, dict[str, float]]:
     """The environments, and the share of pairs that an oracle calls equal, by the kind of actions, as far as it got."""
     from prefrl.experience.recorder import Recorder
@@ -66,7 +69,7 @@ def _asked(
 
     rng = np.random.default_rng(seed)
     made = task.make_vec(n_envs, seed)
-    env = Recorder(made, task.env_id, seed, keep_steps=5 * rows * n_envs)
+    env = Recorder(made, task.env_id, seed, keep_steps=5 * rows * n_envs, same_start=same_start)
     env.action_space.seed(seed)
     env.reset()
     rates: dict[str, float] = {}

@@ -7,9 +7,11 @@ oracle and evaluation read it here, and nothing above the recorder does.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,7 @@ from prefrl.experience.ring import ArrayRing, FrameRing, is_shifted
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Occasion, Query, Segment
 
+KEEP_FEWER = "keep fewer (--keep-steps, --reward-window, or --set buffer_size=STEPS of a learner that replays them)"
 SAMPLE = 4096  # steps that means and deviations over recent experience are taken from
 
 
@@ -52,7 +55,16 @@ def mean_steps(episodes: Sequence[Episode]) -> float:
 
 
 class Recorder(VecEnvWrapper):
-    """A VecEnv that keeps the newest `keep_steps` steps in a ring and cuts fixed-length segments from them.
+    """A VecEnv that keeps the newest steps in a ring, and cuts fixed-length segments from the newest of them.
+
+    Args:
+        venv: the environments.
+        env_id: what they are called.
+        seed: of the run.
+        keep_steps: newest steps, over all environments, that segments are cut from.
+        read_scenes: as the attribute.
+        same_start: as the attribute.
+        replay_steps: newest steps that are kept besides, where a learner replays more than people are asked about.
 
     Attributes:
         steps: environment steps taken since the start, over all environments.
@@ -60,6 +72,7 @@ class Recorder(VecEnvWrapper):
         ends_early_since: steps after which an episode first ended by itself, not by a time limit; None if none has.
         read_scenes: reads what each environment's current step can be drawn from, (E, ...), kept for people to be
             shown; None keeps nothing.
+        same_start: whether two windows are a pair only where both begin their episodes, and these began alike.
 
     Raises:
         UserError: observations that are no arrays, or more steps to keep than there is memory for.
@@ -72,12 +85,15 @@ class Recorder(VecEnvWrapper):
         seed: int,
         keep_steps: int,
         read_scenes: Callable[[], NDArray[Any]] | None = None,
+        same_start: bool = False,
+        replay_steps: int = 0,
     ) -> None:
         super().__init__(venv)
-        self.read_scenes = read_scenes
+        self.read_scenes, self.same_start = read_scenes, same_start
         self._scenes: NDArray[Any] | None = None
         self.env_id, self.run_seed = env_id, seed
-        self.capacity = max(1, keep_steps // venv.num_envs)
+        self.window = max(1, keep_steps // venv.num_envs)  # vector steps that segments are cut from
+        self.capacity = max(self.window, replay_steps // venv.num_envs)
         obs, act = venv.observation_space, venv.action_space
         if obs.shape is None or act.shape is None or obs.dtype is None or act.dtype is None:
             raise UserError(f"{env_id} has spaces {obs} and {act}: the recorder needs arrays, so flatten them first.")
@@ -91,10 +107,12 @@ class Recorder(VecEnvWrapper):
         self._rewards = np.zeros(grid, np.float64)
         self._episode = np.zeros(grid, np.int64)
         self._offset = np.zeros(grid, np.int64)
+        self._beginning = np.zeros(grid if same_start else (0, venv.num_envs), np.int64)  # hash of an episode's first o
         self._terminated = np.zeros(grid, bool)  # the episode ended here by itself, not by a time limit
         self._rows = 0  # vector steps taken
         self._now_episode = np.full(venv.num_envs, -1, np.int64)
         self._now_offset = np.zeros(venv.num_envs, np.int64)
+        self._now_beginning = np.zeros(venv.num_envs, np.int64)
         self._now_return = np.zeros(venv.num_envs, np.float64)
         self._game_began = np.zeros(venv.num_envs, np.int64)  # at so many steps, over all environments
         self._last_observations: NDArray[Any] = np.zeros((venv.num_envs, *obs.shape), obs.dtype)
@@ -124,6 +142,7 @@ class Recorder(VecEnvWrapper):
             "rewards": self._rewards,
             "episode": self._episode,
             "offset": self._offset,
+            "beginning": self._beginning,
             "terminated": self._terminated,
             "scenes": _as_bytes(self._scenes),
             "rows": self._rows,
@@ -140,6 +159,7 @@ class Recorder(VecEnvWrapper):
             self._observations.restore(state["ring"])
         self._actions[:], self._rewards[:] = state["actions"], state["rewards"]
         self._episode[:], self._offset[:] = state["episode"], state["offset"]
+        self._beginning[:] = state["beginning"]
         self._terminated[:], self._now_episode[:] = state["terminated"], state["now_episode"]
         self._scenes, self._rows = _as_objects(state["scenes"]), state["rows"]
         self.ends_early_since = state["ends_early_since"]
@@ -161,6 +181,7 @@ class Recorder(VecEnvWrapper):
         assert isinstance(observations, np.ndarray)
         self._begin_episodes(np.ones(self.num_envs, bool))
         self._last_observations = observations.copy()
+        self._note_beginnings(np.ones(self.num_envs, bool))
         self._game_began[:] = self.steps
         if self.read_scenes is not None:
             self._last_scene = self.read_scenes()
@@ -193,6 +214,8 @@ class Recorder(VecEnvWrapper):
         self._rewards[row] = rewards
         self._episode[row] = self._now_episode
         self._offset[row] = self._now_offset
+        if self.same_start:
+            self._beginning[row] = self._now_beginning
         self._terminated[row] = False
         self._rows += 1
         self._now_offset += 1
@@ -214,10 +237,11 @@ class Recorder(VecEnvWrapper):
                 self._game_began[index] = self.steps
         self._game_began[dones] = self.steps  # with an episode, the game that it broke off is over
         np.copyto(self._last_observations, observations)
+        self._note_beginnings(dones)
         if self.read_scenes is not None:
             if self._scenes is None:
-                self._scenes = np.zeros((self.capacity, *self._last_scene.shape), self._last_scene.dtype)
-            self._scenes[row], self._last_scene = self._last_scene, self.read_scenes()
+                self._scenes = np.zeros((self.window, *self._last_scene.shape), self._last_scene.dtype)
+            self._scenes[(self._rows - 1) % self.window], self._last_scene = self._last_scene, self.read_scenes()
         return observations, rewards, dones, infos
 
     def _make_ring(self, observations: NDArray[Any]) -> ArrayRing | FrameRing:
@@ -234,7 +258,7 @@ class Recorder(VecEnvWrapper):
         """Refuse to keep more than there is memory for, before any of it is taken."""
         kept = self.capacity * self.num_envs
         needed = kept * (observation_bytes + self._beside)
-        check_room(needed, f"{kept} steps of {self.env_id}", "keep fewer (--keep-steps, or --reward-window)")
+        check_room(needed, f"{kept} steps of {self.env_id}", KEEP_FEWER)
 
     def _check(self, observations: Any, rewards: NDArray[Any] | None) -> None:
         """Refuse numbers that would spoil every mean they are taken into."""
@@ -268,6 +292,13 @@ class Recorder(VecEnvWrapper):
         self._now_offset[begun] = 0
         self._now_return[begun] = 0.0
 
+    def _note_beginnings(self, begun: NDArray[np.bool_]) -> None:
+        """Remember what the episodes that have just begun show first."""
+        if self.same_start:
+            for env in np.flatnonzero(begun):
+                digest = hashlib.blake2b(self._last_observations[env].tobytes(), digest_size=8).digest()
+                self._now_beginning[env] = int.from_bytes(digest, "little", signed=True)
+
     def pop_episodes(self) -> list[Episode]:
         """The episodes finished since the last call."""
         episodes, self.episodes = self.episodes, []
@@ -288,6 +319,12 @@ class Recorder(VecEnvWrapper):
             rows = rows[:: max(1, -(-len(rows) * self.num_envs // at_most))]
         cells = (rows[:, None] * self.num_envs + np.arange(self.num_envs)).ravel()
         return (*self.at(cells), self._rewards[rows].reshape(-1))
+
+    def stretches(self, vector_steps: int, at_once: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Observations and actions of the newest vector steps, oldest first, in stretches of so many steps or fewer."""
+        rows = self._newest_rows(vector_steps)
+        for part in np.array_split(rows, max(1, -(-len(rows) * self.num_envs // at_once))) if len(rows) else []:
+            yield self.at((part[:, None] * self.num_envs + np.arange(self.num_envs)).ravel())
 
     def recent_rewards(self, steps: int) -> NDArray[np.float64]:
         """True rewards of the newest `steps` steps (or all that are kept), oldest first, (vector steps, n_envs)."""
@@ -312,8 +349,13 @@ class Recorder(VecEnvWrapper):
         kept = min(self._rows, self.capacity - older, count)
         return np.arange(self._rows - kept, self._rows) % self.capacity
 
-    def pairs(self, count: int, segment_steps: int, rng: np.random.Generator, newest: int | None = None) -> Pairs:
-        """Draw pairs of distinct windows, uniformly over every window of finished and running episodes.
+    def pairs(
+        self, count: int, segment_steps: int, rng: np.random.Generator, newest: int | None = None, k: int = 2
+    ) -> Pairs:
+        """Draw pairs, or `k` at a time, of distinct windows, uniformly over those of finished and running episodes.
+
+        With `same_start` the first is uniform over the windows that begin an episode, and the rest over the others
+        among them that begin alike.
 
         A window lies in one episode of one environment; the first and the last of an episode are windows like any
         other. Where an episode ended by itself, the windows that it cut short are windows too, so that its last steps
@@ -324,30 +366,67 @@ class Recorder(VecEnvWrapper):
             count: pairs.
             segment_steps: steps in each window, at most.
             rng: source of randomness.
-            newest: draw windows of the newest steps alone, this many, over all environments, if there are two in them.
+            newest: draw windows of the newest steps alone, this many, over all environments, if there are `k` in them.
+            k: windows in each.
 
         Raises:
-            UserError: fewer than two windows of this length have been recorded.
+            UserError: fewer than `k` windows of this length have been recorded.
         """
-        starts, lengths = self._windows(segment_steps, self.capacity if newest is None else newest // self.num_envs)
-        if newest is not None and len(starts) < 2:
-            starts, lengths = self._windows(segment_steps, self.capacity)
-        if count and len(starts) < 2:
+        starts, lengths = self._windows(segment_steps, self.window if newest is None else newest // self.num_envs, k)
+        if newest is not None and len(starts) < k:
+            starts, lengths = self._windows(segment_steps, self.window, k)
+        if count and len(starts) < k:
             raise UserError(
-                f"no two segments of {segment_steps} steps in the {min(self.steps, self._rewards.size)} steps kept of "
-                f"{self.env_id}: its episodes are shorter, or explore_steps is; ask for shorter segments or more steps."
+                f"no {'two' if k == 2 else k} segments of {segment_steps} steps in the "
+                f"{min(self.steps, self.window * self.num_envs)} steps kept of {self.env_id}"
+                f"{' begin an episode and begin alike' if self.same_start else ''}: its episodes are shorter, or "
+                f"explore_steps is; ask for shorter segments or more steps"
+                f"{', or compare any (--pairs any)' if self.same_start else ''}."
             )
-        left = rng.integers(len(starts), size=count) if count else np.zeros(0, np.int64)
-        right = rng.integers(len(starts) - 1, size=count) if count else np.zeros(0, np.int64)
-        right += right >= left  # uniform over the other windows: no segment is compared with itself
-        return self._pairs(np.stack([left, right], axis=1), segment_steps, starts, lengths)
+        if not count:
+            return self._pairs(np.zeros((0, k), np.int64), segment_steps, starts, lengths)
+        order, first, among = self._alike(starts)
+        chosen = rng.integers(len(starts), size=(count, 1))
+        first, among = first[chosen[:, 0]], among[chosen[:, 0]]
+        places = np.argsort(order)[chosen] - first[:, None]  # among those that begin alike
+        for place in range(1, k):
+            drawn = rng.integers(among - place if self.same_start else len(starts) - place, size=count)
+            for earlier in np.sort(places, axis=1).T:
+                drawn += drawn >= earlier  # uniform over the other windows: no segment is compared with itself
+            places = np.column_stack([places, drawn])
+        return self._pairs(order[first[:, None] + places], segment_steps, starts, lengths)
 
-    def every_pair(self, segment_steps: int, at_most: int) -> Pairs | None:
-        """Every two windows that `pairs` draws from, each two once; None where that makes more than `at_most` pairs."""
-        starts, lengths = self._windows(segment_steps, self.capacity)
-        if len(starts) * (len(starts) - 1) // 2 > at_most:
+    def every_pair(self, segment_steps: int, at_most: int, k: int = 2) -> Pairs | None:
+        """Every `k` windows that `pairs` draws from, each once; None where that makes more than `at_most`."""
+        starts, lengths = self._windows(segment_steps, self.window, k)
+        order, first, among = self._alike(starts)
+        counts = among[order][np.unique(first[order], return_index=True)[1]].tolist() if len(starts) else []
+        if sum(math.comb(count, k) for count in counts) > at_most:
             return None
-        return self._pairs(np.stack(np.triu_indices(len(starts), 1), axis=1), segment_steps, starts, lengths)
+        groups = np.split(order, np.cumsum(counts)[:-1])
+        every = [np.array(list(combinations(group, k)), np.int64).reshape(-1, k) for group in groups]
+        return self._pairs(np.concatenate(every), segment_steps, starts, lengths)
+
+    def _alike(self, starts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Windows that start here, (n,), in groups within which they may be compared.
+
+        Returns:
+            An order (n,) in which each group's windows follow one another; and of each window where its group begins
+            in that order, and how many it has. Without `same_start` all are one group, in the order they have.
+        """
+        if not self.same_start:
+            everyone = np.full(len(starts), len(starts), np.int64)
+            return np.arange(len(starts)), np.zeros_like(everyone), everyone
+        beginnings = self._beginnings(starts)
+        order = np.argsort(beginnings, kind="stable")
+        first = np.searchsorted(beginnings[order], beginnings)
+        return order, first, np.searchsorted(beginnings[order], beginnings, side="right") - first
+
+    def _beginnings(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What the episodes of windows that start here, (n,), showed first: equal where they began alike."""
+        row, env = np.divmod(starts, self.num_envs)
+        beginnings: NDArray[np.int64] = self._beginning[row % self.capacity, env]
+        return beginnings
 
     def _pairs(
         self,
@@ -356,12 +435,15 @@ class Recorder(VecEnvWrapper):
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
     ) -> Pairs:
-        """The pairs of windows at these places, (n, 2)."""
+        """The windows at these places, (n, K)."""
         row, env = np.divmod(starts[chosen], self.num_envs)
         return Pairs(self, segment_steps, row, env, lengths[chosen])
 
-    def _windows(self, segment_steps: int, newest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Every window in the newest vector steps: its start, (vector step) * n_envs + environment, and its length."""
+    def _windows(self, segment_steps: int, newest: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every window in the newest vector steps: its start, (vector step) * n_envs + environment, and its length.
+
+        With `same_start` those that begin an episode, where `k` of them begin alike.
+        """
         rows = self._newest_rows(newest)
         episode = self._episode[rows]
         length = np.zeros(episode.shape, np.int64)
@@ -374,8 +456,14 @@ class Recorder(VecEnvWrapper):
             for short in range(1, min(segment_steps, len(rows) + 1)):
                 ends = terminated[short - 1 :] & (episode[short - 1 :] == episode[: len(rows) - short + 1])
                 length[: len(ends)][ends & (length[: len(ends)] == 0)] = short
-        starts = np.flatnonzero(length)
-        return starts + (self._rows - len(rows)) * self.num_envs, length.reshape(-1)[starts]
+        if self.same_start:
+            length[self._offset[rows] > 0] = 0
+        found = np.flatnonzero(length)
+        starts, lengths = found + (self._rows - len(rows)) * self.num_envs, length.reshape(-1)[found]
+        if self.same_start:
+            _, kind, alike = np.unique(self._beginnings(starts), return_inverse=True, return_counts=True)
+            starts, lengths = starts[alike[kind] >= k], lengths[alike[kind] >= k]
+        return starts, lengths
 
 
 def _as_bytes(scenes: NDArray[Any] | None) -> Any:
@@ -396,16 +484,16 @@ def _as_objects(kept: Any) -> NDArray[Any] | None:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of windows into a recorder's ring: questions that could be asked, before one is.
+    """Pairs of windows, or K at a time, into a recorder's ring: questions that could be asked, before one is.
 
     A view that is valid until the recorder's next step; `queries` cuts the segments that own their data.
 
     Attributes:
         recorder: what the windows are in.
         segment_steps: steps T in a window.
-        row: (n, 2) vector step, counted from the start of the run, at which each window begins.
-        env: (n, 2) environment of each window.
-        length: (n, 2) steps of each window, T unless its episode ended by itself.
+        row: (n, K) vector step, counted from the start of the run, at which each window begins; of pairs K is 2.
+        env: (n, K) environment of each window.
+        length: (n, K) steps of each window, T unless its episode ended by itself.
     """
 
     recorder: Recorder
@@ -415,7 +503,7 @@ class Pairs:
     length: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """Pairs n."""
+        """Pairs, or sets of K, n."""
         return len(self.row)
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> Pairs:
@@ -426,7 +514,7 @@ class Pairs:
         """The steps the windows cover, each once however many windows share it.
 
         Returns:
-            Steps (m,) as `Recorder.at` takes them, index (n, 2, T) into them, and mask (n, 2, T), which is 1 on the
+            Steps (m,) as `Recorder.at` takes them, index (n, K, T) into them, and mask (n, K, T), which is 1 on the
             steps of a window and 0 after its end.
         """
         within = np.arange(self.segment_steps) < self.length[..., None]
@@ -439,24 +527,24 @@ class Pairs:
         return used, place[cells], within.astype(np.float32)
 
     def true_returns(self) -> NDArray[np.float64]:
-        """True return of each window, (n, 2): for evaluation only."""
+        """True return of each window, (n, K): for evaluation only."""
         within = np.arange(self.segment_steps) < self.length[..., None]
         ring = (self.row[..., None] + np.arange(self.segment_steps)) % self.recorder.capacity
         rewards = np.where(within, self.recorder._rewards[ring, self.env[..., None]], 0.0)
         returns: NDArray[np.float64] = rewards.sum(-1)
         return returns
 
-    def occasions(self) -> list[tuple[Occasion, Occasion]]:
-        """When each pair's windows begin, left and right."""
+    def occasions(self) -> list[tuple[Occasion, ...]]:
+        """When the windows of each begin, of a pair left and right."""
         recorder, ring = self.recorder, self.row % self.recorder.capacity
         seed = np.full(self.row.shape, recorder.run_seed)
         at = np.stack([seed, self.env, recorder._episode[ring, self.env], recorder._offset[ring, self.env]], axis=-1)
-        return [(Occasion(*left), Occasion(*right)) for left, right in at.tolist()]
+        return [tuple(Occasion(*one) for one in each) for each in at.tolist()]
 
-    def queries(self) -> list[Query]:
-        """Each pair as a query whose segments own copies of their data."""
+    def queries(self, kind: str = "pair") -> list[Query]:
+        """Each as a query of this kind, whose segments own copies of their data."""
         return [
-            Query(*(self._segment(*map(int, where)) for where in zip(rows, envs, lengths, strict=True)))
+            Query.of([self._segment(*map(int, where)) for where in zip(rows, envs, lengths, strict=True)], kind)
             for rows, envs, lengths in zip(self.row, self.env, self.length, strict=True)
         ]
 
@@ -464,7 +552,8 @@ class Pairs:
         recorder = self.recorder
         ring = np.arange(row, row + length) % recorder.capacity
         observations, actions = recorder.at(ring * recorder.num_envs + env)
-        scene = None if recorder._scenes is None else recorder._scenes[ring, env]
+        shown = np.arange(row, row + length) % recorder.window
+        scene = None if recorder._scenes is None else recorder._scenes[shown, env]
         return Segment(
             observations=observations,
             actions=actions,

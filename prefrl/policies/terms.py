@@ -116,7 +116,7 @@ class Anchor:
             self._running[step.dones] = 0.0
 
     def measures(self) -> dict[str, float]:
-        """A phase's columns: kl, mean nats of the whole episodes that ended in it, and kl_beta; then beta is adapted."""
+        """A phase's kl, mean nats of the whole episodes that ended in it, and its kl_beta; then beta is adapted."""
         counted = [nats for nats in self._episodes if np.isfinite(nats)]
         self._episodes.clear()
         kl, beta = float(np.mean(counted)) if counted else float("nan"), self.beta

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from prefrl.queries.orders import choices, drawn_orders, effort, with_mistakes
 from prefrl.words.errors import UserError
 from prefrl.words.lookup import did_you_mean
 from prefrl.words.preference import Preference, Query, Segment
@@ -36,15 +38,20 @@ class Teacher:
             the better segment and calls exact ties equal; a finite beta draws, so an exact tie is a coin flip and
             never "equal", as in B-Pref; 0 is coin flips throughout.
         gamma: myopia: the reward of step t of T weighs gamma^(T-1-t) in the returns that are compared.
-        mistake: probability that a decided answer is turned round; "equal" cannot be.
+        mistake: probability that a decided answer is turned round; "equal" cannot be. In an order of K two segments,
+            drawn at random, change places; of the best, it and another.
+        soft: 1 has the answer that would be drawn said as what it is on average: mu is the probability that left wins,
+            mistakes included, so that nothing is noise and the answers are the likelihood's own.
         skip: share of the policy's average return, over the length of a segment, that the better of the two must
             exceed for the question to be answered at all. See `undecided` for negative returns.
-        equal: share of the policy's average return below which a difference is called equal.
+        equal: share of the policy's average return below which a difference is called equal; in an order of K, a
+            difference between neighbours.
         accuracy: None, or the probability of being right, averaged over the pairs that get a decided answer. Held by
             calibrating beta to the gaps actually asked about, so that it means the same on every environment and hard
             pairs are mistaken more often than easy ones. An exact tie is called equal at any accuracy.
         decision_s: median seconds of deciding, after both segments have played, side by side. With a clip of 1.5
-            seconds the default gives the 3 to 5 seconds an answer took the paper's contractors (section 2.2.2).
+            seconds the default gives the 3 to 5 seconds an answer took the paper's contractors (section 2.2.2). Of K
+            segments see `prefrl.queries.orders.effort`.
         decision_spread: standard deviation of the logarithm of the deciding time, which is lognormal.
         steps_per_second: rate at which segments are played.
     """
@@ -53,6 +60,7 @@ class Teacher:
     beta: float = math.inf
     gamma: float = 1.0
     mistake: float = 0.0
+    soft: float = 0.0
     skip: float = 0.0
     equal: float = 0.0
     accuracy: float | None = None
@@ -66,6 +74,7 @@ class Teacher:
             "beta": (0.0, math.inf, "from 0 (coin flips) to inf (always the better)"),
             "gamma": (0.0, 1.0, "between 0 and 1"),
             "mistake": (0.0, 1.0, "a probability between 0 and 1"),
+            "soft": (0.0, 1.0, "1 (says how likely left is to win) or 0 (draws an answer)"),
             "skip": (0.0, 1.0, "a share between 0 and 1"),
             "equal": (0.0, 1.0, "a share between 0 and 1"),
             "accuracy": (0.5, 1.0, "between 0.5 (coin flips) and 1 (always right)"),
@@ -77,6 +86,8 @@ class Teacher:
             value = getattr(self, setting)
             if value is not None and not low <= value <= high:
                 raise UserError(f"teacher {self.name!r} sets {setting}={value:g}, but {setting} is {words}.")
+        if self.soft not in (0, 1):
+            raise UserError(f"teacher {self.name!r} sets soft={self.soft:g}, but soft is {allowed['soft'][2]}.")
         if self.accuracy is not None:
             for setting, neutral in (("beta", math.inf), ("gamma", 1.0), ("mistake", 0.0)):
                 if getattr(self, setting) != neutral:
@@ -92,6 +103,7 @@ TEACHERS: dict[str, Teacher] = {
     for teacher in (
         Teacher("oracle"),
         Teacher("stochastic", beta=1.0),
+        Teacher("soft", beta=1.0, soft=1.0),
         Teacher("mistake", mistake=0.1),
         Teacher("skip", skip=0.1),
         Teacher("equal", equal=0.1),
@@ -102,7 +114,7 @@ TEACHERS: dict[str, Teacher] = {
         Teacher("right70", accuracy=0.7),
     )
 }
-"""Teachers by name: B-Pref's six at B-Pref's settings, and four known by how often they are right."""
+"""Teachers by name: B-Pref's six at B-Pref's settings, one that says chances, and four by how often they are right."""
 
 
 def parse_teacher(text: str) -> Teacher:
@@ -227,7 +239,17 @@ class Oracle:
         self._rng = np.random.default_rng(seed)
         self._reward_per_step: float | None = None
         self._pool = np.empty((0, 3))  # best return, gap, steps; undiscounted
-        columns = ("beta", "gamma", "mistake", "skip", "equal", "decision_s", "decision_spread", "steps_per_second")
+        columns = (
+            "beta",
+            "gamma",
+            "mistake",
+            "soft",
+            "skip",
+            "equal",
+            "decision_s",
+            "decision_spread",
+            "steps_per_second",
+        )
         self._settings = np.array([[getattr(teacher, name) for name in columns] for teacher in self.teachers])
 
     def observe_policy(self, mean_return: float, episode_steps: float) -> None:
@@ -252,14 +274,18 @@ class Oracle:
         Raises:
             UserError: a true reward is not finite.
         """
-        if not queries:
-            return []
+        answers: list[Preference] = []
+        for (kind, _), alike in groupby(queries, lambda query: (query.kind, len(query.segments))):
+            answers += (self._about_pairs if kind == "pair" else self._about_sets)(list(alike))
+        return answers
+
+    def _about_pairs(self, queries: Sequence[Query]) -> list[Preference]:
         segments = [query.left for query in queries] + [query.right for query in queries]
         rewards = _true_rewards(segments)
         lengths = np.array([len(segment) for segment in segments])
         draws = self._rng.random((len(queries), 4))  # a row a query, so that asking in two batches draws the same
         annotator = (draws[:, 0] * len(self.teachers)).astype(np.intp)
-        beta, gamma, mistake, skip, equal, decision_s, spread, steps_per_second = self._settings[annotator].T
+        beta, gamma, mistake, soft, skip, equal, decision_s, spread, steps_per_second = self._settings[annotator].T
 
         returns, true_gap = _compare(rewards, lengths)
         steps_to_go = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(len(rewards))
@@ -276,15 +302,73 @@ class Oracle:
                 beta[annotator == index] = self._beta(teacher, teacher.accuracy, reward_per_step)
 
         scaled_gap = np.multiply(beta, gap, out=np.zeros_like(gap), where=gap != 0)  # inf * 0 is a tie, not nan
-        mu = (draws[:, 1] < scipy.special.expit(scaled_gap)).astype(np.float64)
+        chance = scipy.special.expit(scaled_gap)
+        mu = (draws[:, 1] < chance).astype(np.float64)
         mu[ties_are_equal & (gap == 0)] = 0.5
         mu = np.where(draws[:, 2] < mistake, 1 - mu, mu)
+        mu = np.where(soft == 1, (1 - mistake) * chance + mistake * (1 - chance), mu)
         mu[alike] = 0.5
         seconds = steps.max(axis=0) / steps_per_second + decision_s * np.exp(spread * scipy.special.ndtri(draws[:, 3]))
         return [
             Preference(query, None if skip_it else answer, self.teachers[who].name, time)
             for query, skip_it, answer, who, time in zip(
                 queries, skipped.tolist(), mu.tolist(), annotator.tolist(), seconds.tolist(), strict=True
+            )
+        ]
+
+    def _about_sets(self, queries: Sequence[Query]) -> list[Preference]:
+        """Of one kind, each about K segments; every two of them count where a target accuracy is calibrated."""
+        kind, n, k = queries[0].kind, len(queries), len(queries[0].segments)
+        rewards = _true_rewards([segment for query in queries for segment in query.segments])
+        lengths = np.array([len(segment) for query in queries for segment in query.segments])
+        draws = self._rng.random((n, k + 4))
+        annotator = (draws[:, 0] * len(self.teachers)).astype(np.intp)
+        beta, gamma, mistake, soft, skip, equal, decision_s, spread, steps_per_second = self._settings[annotator].T
+        if soft.any():
+            raise UserError(
+                f"teacher {next(t.name for t in self.teachers if t.soft)!r} says how likely the left of two is to win, "
+                f"and was asked about {k} at a time: ask pairs, or take another teacher."
+            )
+        steps_to_go = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(len(rewards))
+        weights = np.repeat(np.repeat(gamma, k), lengths) ** steps_to_go
+        returns, error = (part.reshape(n, k) for part in _returns(rewards, lengths))
+        felt, felt_error = (part.reshape(n, k) for part in _returns(rewards * weights, lengths))
+
+        best, steps = returns.max(axis=1), lengths.reshape(n, k)
+        reward_per_step = rewards.mean() if self._reward_per_step is None else self._reward_per_step
+        average = reward_per_step * steps.mean(axis=1)
+        one, other = np.triu_indices(k, 1)
+        gaps = _gap(returns[:, one], returns[:, other], error[:, one] + error[:, other])
+        new = np.stack([np.repeat(part, len(one)) for part in (best, best, steps.mean(axis=1))], axis=1)
+        new[:, 1] = gaps.ravel()
+        self._pool = np.concatenate([self._pool, new])[-max(POOL, len(new)) :]
+        ties_are_equal = np.isinf(beta)
+        for index, teacher in enumerate(self.teachers):
+            if teacher.accuracy is not None:
+                beta[annotator == index] = self._beta(teacher, teacher.accuracy, reward_per_step)
+
+        order = with_mistakes(drawn_orders(felt, beta, draws[:, 4:]), kind, draws[:, 1] < mistake, draws[:, 2])
+        true_gap, felt_gap = (
+            _gap(left[:, :-1], left[:, 1:], wrong[:, :-1] + wrong[:, 1:])
+            for left, wrong in (
+                (np.take_along_axis(values, order, 1), np.take_along_axis(errors, order, 1))
+                for values, errors in ((returns, error), (felt, felt_error))
+            )
+        )
+        skipped, alike = undecided(skip[:, None], equal[:, None], best[:, None], true_gap, average[:, None])
+        are_equal = alike | (ties_are_equal[:, None] & (felt_gap == 0))
+        watching, decisions = effort(kind, k)
+        deciding = decisions * decision_s * np.exp(spread * scipy.special.ndtri(draws[:, 3]))
+        seconds = watching * steps.max(axis=1) / steps_per_second + deciding
+        return [
+            Preference(query, None, self.teachers[who].name, time, choice=None if skip_it else choice)
+            for query, skip_it, choice, who, time in zip(
+                queries,
+                skipped[:, 0].tolist(),
+                choices(order, are_equal, kind),
+                annotator.tolist(),
+                seconds.tolist(),
+                strict=True,
             )
         ]
 
@@ -335,9 +419,17 @@ def _compare(rewards: Array, lengths: Array) -> tuple[Array, Array]:
     The same rewards in another order may add up differently in the last digits; T additions of rounded numbers are
     off by at most T * eps / 2 * sum |r|, and a gap within both segments' error is a tie.
     """
+    returns, error = (part.reshape(2, -1) for part in _returns(rewards, lengths))
+    return returns, _gap(returns[0], returns[1], error.sum(axis=0))
+
+
+def _returns(rewards: Array, lengths: Array) -> tuple[Array, Array]:
+    """Sums over segments that lie end to end, and how far off each may be."""
     starts = np.cumsum(lengths) - lengths
-    returns = np.add.reduceat(rewards, starts).reshape(2, -1)
-    sizes = np.add.reduceat(np.abs(rewards), starts).reshape(2, -1)
-    error = (lengths.reshape(2, -1) * sizes).sum(axis=0) * np.finfo(np.float64).eps / 2
-    gap = returns[0] - returns[1]
-    return returns, np.where(np.abs(gap) <= error, 0.0, gap)
+    returns = np.add.reduceat(rewards, starts)
+    return returns, lengths * np.add.reduceat(np.abs(rewards), starts) * np.finfo(np.float64).eps / 2
+
+
+def _gap(one: Array, other: Array, error: Array) -> Array:
+    gap = one - other
+    return np.where(np.abs(gap) <= error, 0.0, gap)

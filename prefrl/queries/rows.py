@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from numbers import Integral, Real
@@ -11,12 +10,11 @@ from typing import Any
 from prefrl.queries.store import Rows
 from prefrl.queries.store_tables import ARRAYS, INTEGERS, MOST_BYTES
 from prefrl.words.errors import UserError
-from prefrl.words.preference import KINDS, Occasion, Segment, question_key, question_key_by_contents
+from prefrl.words.preference import KINDS, Occasion, Segment, misfit, question_key, question_key_by_contents
 
 MOST_ITEMS = 64  # of a question
 MOST_WANTED = 1_000  # people that a question is still for
 MOST_TEXT = 100_000  # letters
-CHOICE = re.compile(r"\d{1,3}([>=]\d{1,3})*")
 
 Row = Mapping[str, Any]
 
@@ -56,6 +54,7 @@ def checked(rows: Rows, place: str) -> Rows:
         _must([item["place"] for item in shown] == list(range(len(shown))), "its items do not count from place 0")
         _must(2 <= len(shown) <= (2 if row["kind"] == "pair" else MOST_ITEMS), f"it shows {len(shown)} segments")
         held = [(item["segment_key"], Occasion(*(item[name] for name in Occasion._fields))) for item in shown]
+        _must(row["kind"] == "pair" or len(set(held)) == len(held), "it shows a segment twice")
         keys = {question_key(row["kind"], held)}
         if row["kind"] == "pair":
             keys.add(question_key_by_contents(held[0][0], held[1][0]))
@@ -76,9 +75,9 @@ def checked(rows: Rows, place: str) -> Rows:
         for name in ("mu", "strength"):
             fits = row[name] is None or _is_number(row[name], 0.0, 1.0)
             _must(fits, f"{name} is {row[name]!r:.80}, and not a number from 0 to 1")
-        _must(kind == "pair" or row["mu"] is None, f"mu is {row['mu']!r:.80}, and its question is no pair")
-        choice, count = row["choice"], len(items[row["query_key"]])
-        _must(choice is None or _is_choice(choice, str(kind), count), f"choice is {choice!r:.80} of {count} segments")
+        said = (row["mu"], row["choice"], row["strength"])
+        wrong = misfit(str(kind), len(items[row["query_key"]]), *said)
+        _must(not wrong, wrong)
         critique = row["critique"]
         _must(critique is None or _is_text(critique, MOST_TEXT), f"its critique is {critique!r:.80}")
         _time(row, "answered_at")
@@ -129,16 +128,6 @@ def _is_number(value: Any, least: float, most: float = 1e12) -> bool:
 
 def _is_text(value: Any, most: int = 1_000) -> bool:
     return isinstance(value, str) and bool(value.strip()) and len(value) <= most and "\0" not in value
-
-
-def _is_choice(value: Any, kind: str, count: int) -> bool:
-    """Places from best to worst, each once; of "best" one of them; of a pair none."""
-    if not isinstance(value, str) or kind == "pair" or not CHOICE.fullmatch(value):
-        return False
-    places = [int(place) for place in re.split("[>=]", value)]
-    if kind == "best":
-        return len(places) == 1 and places[0] < count
-    return sorted(places) == list(range(count))
 
 
 def _integers(row: Row) -> None:

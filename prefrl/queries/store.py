@@ -3,8 +3,7 @@
 One store is one database of one run, an SQLite file unless a URL names another kind. Nothing recorded is ever lost: an
 answer that somebody takes back moves, whole, to the withdrawals. Nothing is pickled.
 
-The tables keep questions of several kinds (`prefrl.words.preference.KINDS`), and `dump` and `restore` carry them all;
-the other methods are about pairs.
+Questions are of several kinds (`prefrl.words.preference.KINDS`), in one table, with what each shows in another.
 """
 
 from __future__ import annotations
@@ -44,18 +43,12 @@ from prefrl.queries.store_tables import (
     utc_now,
 )
 from prefrl.words.errors import UserError
-from prefrl.words.preference import Occasion, Preference, Query, Segment
+from prefrl.words.preference import Occasion, Preference, Query, Segment, misfit
 
 WRITES = "prefrl_writes"  # an execution option: this transaction will write
 PATIENCE_S = 30.0  # for a turn in a file that others write to
-LEFT, RIGHT = ITEMS.alias("left_item"), ITEMS.alias("right_item")
-PAIRS = sa.join(
-    sa.join(QUERIES, LEFT, sa.and_(LEFT.c.query_key == QUERIES.c.key, LEFT.c.place == 0, QUERIES.c.kind == "pair")),
-    RIGHT,
-    sa.and_(RIGHT.c.query_key == QUERIES.c.key, RIGHT.c.place == 1),
-)
-SIDES = (QUERIES.c.key, LEFT.c.segment_key, RIGHT.c.segment_key)
 DECIDED = sa.or_(ANSWERS.c.mu.is_not(None), ANSWERS.c.choice.is_not(None))
+SAID = ("mu", "choice", "strength")  # of an answer
 
 
 class UnreachableError(UserError):
@@ -87,8 +80,8 @@ class Lease:
     """A question that is somebody's to answer, for a while; the ticket proves it."""
 
     key: str
-    left_key: str
-    right_key: str
+    kind: str
+    clips: tuple[str, ...]  # keys of its segments, in the order they are shown
     ticket: str
 
 
@@ -102,6 +95,8 @@ class Given:
     seconds: float
     answered_at: datetime
     step: int
+    choice: str | None = None
+    kind: str = "pair"
 
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -225,7 +220,11 @@ class Store:
         Of several answers by one labeler to one query the first is taken. A query that was never asked here is recorded
         too, so the answers of one store can be added to another.
         """
-        rows = [{"query_key": p.query.key, "labeler": p.labeler, "mu": p.mu, "seconds": p.seconds} for p in preferences]
+        rows = [
+            {"query_key": p.query.key, "labeler": p.labeler, "seconds": p.seconds}
+            | {name: getattr(p, name) for name in (*SAID, "critique")}
+            for p in preferences
+        ]
         first: dict[tuple[str, str], Preference] = {}
         for p in preferences:
             first.setdefault((p.query.key, p.labeler), p)
@@ -252,7 +251,8 @@ class Store:
         with self._moment() as connection:
             answers, last = _read_answers(connection, after[0])
             rows = connection.execute(gone).all()
-        withdrawn = [(row.query_key, row.labeler) for row in rows if row.answer_id <= after[0] and row.mu is not None]
+        decided = [row for row in rows if row.mu is not None or row.choice is not None]
+        withdrawn = [(row.query_key, row.labeler) for row in decided if row.answer_id <= after[0]]
         return answers, withdrawn, (last, rows[-1].id if rows else after[1])
 
     def place(self) -> tuple[int, int]:
@@ -262,12 +262,16 @@ class Store:
             answer, withdrawal = connection.execute(sa.select(*ends)).one()
         return answer or 0, withdrawal or 0
 
-    def occasions(self) -> list[tuple[Occasion, Occasion]]:
-        """Of every pair that was asked: when its segments were cut, left and right."""
-        columns = [side.c[name] for side in (LEFT, RIGHT) for name in Occasion._fields]
+    def occasions(self) -> list[tuple[Occasion, ...]]:
+        """Of every question that was asked: when its segments were cut, in the order they are shown."""
+        columns = [QUERIES.c.id, *(ITEMS.c[name] for name in Occasion._fields)]
+        shown = sa.select(*columns).select_from(QUERIES.join(ITEMS, ITEMS.c.query_key == QUERIES.c.key))
         with self._transaction() as connection:
-            rows = connection.execute(sa.select(*columns).select_from(PAIRS).order_by(QUERIES.c.id)).all()
-        return [(Occasion(*row[:4]), Occasion(*row[4:])) for row in rows]
+            rows = connection.execute(shown.order_by(QUERIES.c.id, ITEMS.c.place)).all()
+        every: dict[int, list[Occasion]] = {}
+        for number, *occasion in rows:
+            every.setdefault(number, []).append(Occasion(*occasion))
+        return [tuple(occasions) for occasions in every.values()]
 
     def lease(self, labeler: str, count: int, seconds: float) -> list[Lease]:
         """Up to `count` questions, oldest first, that are this labeler's alone to answer for so many seconds.
@@ -281,38 +285,58 @@ class Store:
         mine = sa.exists().where(ANSWERS.c.query_key == QUERIES.c.key, ANSWERS.c.labeler == labeler)
         with self._writing() as connection:
             held = connection.execute(
-                sa.select(*SIDES, LEASES.c.ticket)
-                .select_from(PAIRS.join(LEASES, live))
+                sa.select(QUERIES.c.key, QUERIES.c.kind, LEASES.c.ticket)
+                .select_from(QUERIES.join(LEASES, live))
                 .where(LEASES.c.labeler == labeler)
                 .order_by(QUERIES.c.id)
                 .limit(count)
             ).all()
             keys = [row.key for row in held]
-            free = sa.select(*SIDES).select_from(PAIRS)
+            free = sa.select(QUERIES.c.key, QUERIES.c.kind)
             free = free.where(QUERIES.c.wanted > 0, others < QUERIES.c.wanted, ~mine)
             free = free.where(QUERIES.c.key.not_in(keys)).order_by(QUERIES.c.id).limit(count - len(held))
             new = connection.execute(free).all() if len(held) < count else []
             if keys:
                 yours = sa.and_(LEASES.c.labeler == labeler, LEASES.c.query_key.in_(keys))
                 connection.execute(sa.update(LEASES).where(yours).values(until=now + timedelta(seconds=seconds)))
-            leases = [Lease(*row) for row in held]
-            return leases + [_give(connection, Lease(*row, _ticket()), labeler, seconds) for row in new]
+            clips = _clips(connection, [*keys, *(row.key for row in new)])
+            leases = [Lease(row.key, row.kind, clips[row.key], row.ticket) for row in held]
+            given = [Lease(row.key, row.kind, clips[row.key], _ticket()) for row in new]
+            return leases + [_give(connection, lease, labeler, seconds) for lease in given]
 
-    def answer(self, key: str, labeler: str, ticket: str, mu: float | None, seconds: float) -> None:
+    def answer(
+        self,
+        key: str,
+        labeler: str,
+        ticket: str,
+        mu: float | None,
+        seconds: float,
+        choice: str | None = None,
+        strength: float | None = None,
+    ) -> None:
         """Record one answer to a leased question, on disk when this returns; the same again changes nothing.
 
+        What is said is as in `Preference`.
+
         Raises:
-            RefusedError: the question is not this labeler's, or was answered otherwise before; nothing is recorded.
+            RefusedError: the question is not this labeler's, is of another kind than the answer, or was answered
+                otherwise before; nothing is recorded.
         """
-        row = {"query_key": key, "labeler": labeler, "mu": mu, "seconds": seconds}
+        said = (mu, choice, strength)
+        row = {"query_key": key, "labeler": labeler, "seconds": seconds} | dict(zip(SAID, said, strict=True))
         yours = sa.and_(LEASES.c.query_key == key, LEASES.c.labeler == labeler)
-        given = sa.select(ANSWERS.c.mu).where(ANSWERS.c.query_key == key, ANSWERS.c.labeler == labeler)
+        given = sa.select(*(ANSWERS.c[name] for name in SAID))
+        given = given.where(ANSWERS.c.query_key == key, ANSWERS.c.labeler == labeler)
+        shown = sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.query_key == key).scalar_subquery()
         with self._writing() as connection:
             right = connection.execute(sa.select(LEASES.c.ticket).where(yours)).scalar()
             if right is None or not secrets.compare_digest(right.encode(), ticket.encode()):
                 raise RefusedError("this question is not yours to answer, or no longer: take the next one.")
+            kind, count = connection.execute(sa.select(QUERIES.c.kind, shown).where(QUERIES.c.key == key)).one()
+            if wrong := misfit(kind, count, *said):
+                raise RefusedError(f"this is no answer to that question: {wrong}.")
             before = connection.execute(given).all()
-            if before and before[0].mu != mu:
+            if before and tuple(before[0]) != said:
                 raise RefusedError("this question has another answer of yours already: undo that one first.")
             if not before:
                 _record_answers(connection, [row])
@@ -336,15 +360,16 @@ class Store:
             connection.execute(sa.delete(ANSWERS).where(ANSWERS.c.id == row["id"]))
             this = QUERIES.c.key == row["query_key"]
             connection.execute(sa.update(QUERIES).where(this).values(wanted=QUERIES.c.wanted + 1))
-            question = connection.execute(sa.select(*SIDES).select_from(PAIRS).where(this))
-            return _give(connection, Lease(*question.one(), _ticket()), labeler, seconds)
+            kind = connection.execute(sa.select(QUERIES.c.kind).where(this)).scalar_one()
+            clips = _clips(connection, [row["query_key"]])[row["query_key"]]
+            return _give(connection, Lease(row["query_key"], kind, clips, _ticket()), labeler, seconds)
 
     def unanswered(self, most: int, asked_before: datetime | None = None) -> list[Query]:
         """The oldest questions that nobody has answered and nobody has before them, at most so many."""
         answered = sa.exists().where(ANSWERS.c.query_key == QUERIES.c.key)
         shown = sa.exists().where(LEASES.c.query_key == QUERIES.c.key, LEASES.c.until > utc_now())
         early = QUERIES.c.asked_at < (asked_before or utc_now() + timedelta(days=1))
-        wanted = sa.select(QUERIES.c.key).where(QUERIES.c.kind == "pair", QUERIES.c.wanted > 0)
+        wanted = sa.select(QUERIES.c.key).where(QUERIES.c.wanted > 0)
         wanted = wanted.where(early, ~answered, ~shown)
         with self._transaction() as connection:
             keys = list(connection.execute(wanted.order_by(QUERIES.c.id).limit(most)).scalars())
@@ -359,11 +384,13 @@ class Store:
 
     def given(self, newest: int | None = None) -> list[Given]:
         """Answers without their segments, newest first, all or so many of the newest."""
-        about = PAIRS.join(ANSWERS, ANSWERS.c.query_key == QUERIES.c.key)
+        first = sa.and_(ITEMS.c.query_key == QUERIES.c.key, ITEMS.c.place == 0)
+        about = QUERIES.join(ANSWERS, ANSWERS.c.query_key == QUERIES.c.key).join(ITEMS, first)
         columns = [ANSWERS.c[name] for name in ("query_key", "labeler", "mu", "seconds", "answered_at")]
-        chosen = sa.select(*columns, LEFT.c.step).select_from(about).order_by(ANSWERS.c.id.desc()).limit(newest)
+        chosen = sa.select(*columns, ITEMS.c.step, ANSWERS.c.choice, QUERIES.c.kind).select_from(about)
         with self._transaction() as connection:
-            return [Given(*row[:4], _utc(row[4]), row[5]) for row in connection.execute(chosen)]
+            rows = connection.execute(chosen.order_by(ANSWERS.c.id.desc()).limit(newest))
+            return [Given(*row[:4], _utc(row[4]), row.step, row.choice, row.kind) for row in rows]
 
     def counts(self) -> Counts:
         """How much was asked, answered and skipped, how long answering took, what is open and what was taken back."""
@@ -629,11 +656,11 @@ def _record_queries(connection: sa.Connection, queries: Sequence[Query], second_
         {"key": s.key, "steps": [getattr(s, name) for name in ARRAYS], "env_id": s.env_id, "scene": s.scene}
         | {name: getattr(s, name) for name in INTEGERS}
         for query in queries
-        for s in (query.left, query.right)
+        for s in query.segments
     ]
     _record(connection, rows, SEGMENTS.c.key)
     rows = [
-        {"key": q.key, "kind": "pair", "wanted": 1 + (int(q.key, 16) < second_opinions * 16 ** len(q.key))}
+        {"key": q.key, "kind": q.kind, "wanted": 1 + (int(q.key, 16) < second_opinions * 16 ** len(q.key))}
         for q in queries
     ]
     new = {row["key"] for row in _record(connection, rows, QUERIES.c.key)}
@@ -641,7 +668,7 @@ def _record_queries(connection: sa.Connection, queries: Sequence[Query], second_
         {"query_key": q.key, "place": place, "segment_key": s.key} | {name: getattr(s, name) for name in INTEGERS}
         for q in queries
         if q.key in new
-        for place, s in enumerate((q.left, q.right))
+        for place, s in enumerate(q.segments)
     ]
     _record(connection, rows, ITEMS.c.query_key, ITEMS.c.place)
 
@@ -685,19 +712,32 @@ def _record(
 
 
 def _read_answers(connection: sa.Connection, after: int) -> tuple[list[Preference], int]:
-    chosen = sa.select(ANSWERS).join(QUERIES, QUERIES.c.key == ANSWERS.c.query_key).where(QUERIES.c.kind == "pair")
-    rows = connection.execute(chosen.where(ANSWERS.c.id > after).order_by(ANSWERS.c.id)).all()
+    rows = connection.execute(sa.select(ANSWERS).where(ANSWERS.c.id > after).order_by(ANSWERS.c.id)).all()
     queries = _read_queries(connection, [row.query_key for row in rows])
-    preferences = [Preference(queries[row.query_key], row.mu, row.labeler, row.seconds) for row in rows]
+    preferences = [
+        Preference(
+            queries[r.query_key],
+            r.mu,
+            r.labeler,
+            r.seconds,
+            choice=r.choice,
+            strength=r.strength,
+            critique=r.critique,
+        )
+        for r in rows
+    ]
     return preferences, rows[-1].id if rows else after
 
 
 def _read_queries(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Query]:
-    """Pairs by key, which is the store's own."""
+    """Questions by key, which is the store's own."""
+    kinds: dict[str, str] = {}
     shown: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
     held: dict[str, Any] = {}
     distinct = list(dict.fromkeys(keys))
     for start in range(0, len(distinct), 500):
+        some = sa.select(QUERIES.c.key, QUERIES.c.kind).where(QUERIES.c.key.in_(distinct[start : start + 500]))
+        kinds |= {row.key: row.kind for row in connection.execute(some)}
         items = sa.select(ITEMS).where(ITEMS.c.query_key.in_(distinct[start : start + 500]))
         for key, _, segment_key, *origin in connection.execute(items.order_by(ITEMS.c.query_key, ITEMS.c.place)):
             shown.setdefault(key, []).append((segment_key, tuple(origin)))
@@ -713,7 +753,16 @@ def _read_queries(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Q
             row = held[item[0]]
             columns: tuple[Any, ...] = (*row.steps, row.env_id, *item[1], row.scene)
             segments[item] = Segment(*columns)
-    return {key: Query(*(segments[item] for item in items), asked_as=key) for key, items in shown.items()}
+    return {key: Query.of([segments[item] for item in items], kinds[key], asked_as=key) for key, items in shown.items()}
+
+
+def _clips(connection: sa.Connection, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The keys of the segments of a few questions, in the order they are shown."""
+    items = sa.select(ITEMS.c.query_key, ITEMS.c.segment_key).where(ITEMS.c.query_key.in_(keys))
+    shown: dict[str, tuple[str, ...]] = {}
+    for key, segment in connection.execute(items.order_by(ITEMS.c.query_key, ITEMS.c.place)):
+        shown[key] = (*shown.get(key, ()), segment)
+    return shown
 
 
 def _ticket() -> str:

@@ -1,7 +1,8 @@
 """Which pairs are worth asking about (Christiano et al. 2017, section 2.2.4).
 
 A strategy scores candidate pairs, `score(r_hat, pairs) -> array (n,)`; the highest are asked first. What a member
-predicts about a pair is P[left > right], the probability that left wins, without the noise floor.
+predicts about a pair is P[left > right], the probability that left wins, without the noise floor. Of K segments, to be
+put in order or chosen from, doubts are those about every two of them, averaged.
 """
 
 from __future__ import annotations
@@ -42,15 +43,6 @@ def find_strategy(name: str) -> Strategy:
             f"takes the reward ensemble and n pairs, and returns n scores."
         ) from error
     return strategy
-
-
-def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int) -> Pairs:
-    """The `count` candidates with the highest scores; among equals, the first.
-
-    Raises:
-        UserError: as `best_first`.
-    """
-    return candidates[best_first(score, r_hat, candidates)[:count] if count else np.zeros(0, np.int64)]
 
 
 def best_first(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs) -> NDArray[np.int64]:
@@ -94,13 +86,14 @@ def uniform(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
 def disagreement(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
     """Variance over members of P[left > right]: the paper's rule (section 2.2.4)."""
     p = predicted_preferences(r_hat, pairs)
-    variance: NDArray[np.floating] = (p - p.mean(0)).square().mean(0).cpu().numpy()
+    variance: NDArray[np.floating] = (p - p.mean(0)).square().mean(0).mean(-1).cpu().numpy()
     return variance
 
 
 def entropy(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
     """Entropy, in nats, of the ensemble's mean prediction: H(mean_k p_k), all there is to doubt."""
-    result: NDArray[np.floating] = _binary_entropy(predicted_preferences(r_hat, pairs).mean(0)).cpu().numpy()
+    p = predicted_preferences(r_hat, pairs)
+    result: NDArray[np.floating] = _binary_entropy(p.mean(0)).mean(-1).cpu().numpy()
     return result
 
 
@@ -109,7 +102,8 @@ def member_entropy(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
 
     High where members are unsure one by one, whether they agree or not; `entropy` less this is `information_gain`.
     """
-    result: NDArray[np.floating] = _binary_entropy(predicted_preferences(r_hat, pairs)).mean(0).cpu().numpy()
+    p = predicted_preferences(r_hat, pairs)
+    result: NDArray[np.floating] = _binary_entropy(p).mean(0).mean(-1).cpu().numpy()
     return result
 
 
@@ -119,7 +113,8 @@ def information_gain(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating
     The mutual information of answer and member (Houlsby et al. 2011, BALD).
     """
     p = predicted_preferences(r_hat, pairs)
-    result: NDArray[np.floating] = (_binary_entropy(p.mean(0)) - _binary_entropy(p).mean(0)).cpu().numpy()
+    gain = _binary_entropy(p.mean(0)) - _binary_entropy(p).mean(0)
+    result: NDArray[np.floating] = gain.mean(-1).cpu().numpy()
     return result
 
 
@@ -146,15 +141,15 @@ def _binary_entropy(p: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _features(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "n f"]:
-    """Each pair's last hidden layer, averaged over the steps of each segment, of all members and both segments."""
+    """Each pair's last hidden layer, averaged over the steps of each segment, of all members and all its segments."""
     cells, index, mask = pairs.steps()
     inputs = (r_hat.inputs(*pairs.recorder.at(part)) for part in in_parts(cells))
-    hidden = torch.cat([r_hat.hidden_features(r_hat.normalised(part)) for part in inputs], dim=1)  # (K, m, h)
+    hidden = torch.cat([r_hat.hidden_features(r_hat.seen(part)) for part in inputs], dim=1)  # (K, m, h)
     flat = hidden.transpose(0, 1).flatten(1)  # (m, K h)
-    # Parts of 256 segments, so that the (2n, T, K h) gathered features are never all in memory.
+    # Parts of 256 segments, so that the (n s, T, K h) gathered features are never all in memory.
     weight = mask / mask.sum(-1, keepdims=True)
-    shape = (2 * len(pairs), pairs.segment_steps)
-    parts = max(1, -(-2 * len(pairs) // 256))
+    shape = (mask.shape[0] * mask.shape[1], pairs.segment_steps)
+    parts = max(1, -(-shape[0] // 256))
     segments = torch.cat(
         [
             torch.einsum("nt,ntf->nf", torch.from_numpy(w).to(flat), flat[torch.from_numpy(i).to(flat.device)])
@@ -163,7 +158,7 @@ def _features(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "n f"]:
             )
         ]
     )
-    return segments.view(len(pairs), 2 * flat.shape[1])
+    return segments.view(len(pairs), mask.shape[1] * flat.shape[1])
 
 
 def _farthest_first(points: Float[Tensor, "n f"]) -> NDArray[np.floating]:

@@ -39,15 +39,16 @@ Steps = tuple[NDArray[Any], NDArray[Any]]  # observations and actions
 
 
 @torch.inference_mode()
-def predicted_preferences(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "k n"]:
-    """P[left > right] by each member, without the noise floor."""
+def predicted_preferences(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "k n c"]:
+    """P[left > right] by each member, without the noise floor: one of a pair, of K windows one of every two."""
     returns = member_returns(r_hat, pairs)
-    p: Tensor = probability(returns[..., 0], returns[..., 1], floor=0.0)
+    left, right = torch.triu_indices(returns.shape[-1], returns.shape[-1], 1, device=returns.device)
+    p: Tensor = probability(returns[..., left], returns[..., right], floor=0.0)
     return p
 
 
 @torch.inference_mode()
-def member_returns(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "k n 2"]:
+def member_returns(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "k n s"]:
     """Each member's unnormalised return of each window. Each step is evaluated once, however many windows share it."""
     cells, index, mask = pairs.steps()
     rewards = torch.cat([r_hat.member_rewards(*pairs.recorder.at(part)) for part in in_parts(cells)], dim=1)

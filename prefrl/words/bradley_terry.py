@@ -1,4 +1,4 @@
-"""How summed rewards predict an answer: Bradley-Terry with a noise floor, its loss, and the K-wise form.
+"""How summed rewards predict an answer: Bradley-Terry with a noise floor, and its loss.
 
 Christiano et al. 2017 (arXiv 1706.03741), section 2.2.3; the floor as written out by Ibarz et al. 2018
 (arXiv 1811.06521), section A.3.
@@ -32,7 +32,7 @@ def probability(left: Tensor, right: Tensor, floor: float = 0.1) -> Tensor:
     Raises:
         UserError: `floor` is outside [0, 1).
     """
-    _check(floor)
+    check_floor(floor)
     return (1 - floor) * torch.sigmoid(left - right) + floor / 2
 
 
@@ -56,7 +56,7 @@ def cross_entropy(left: Tensor, right: Tensor, mu: Tensor, floor: float = 0.1) -
     Raises:
         UserError: `floor` is outside [0, 1).
     """
-    _check(floor)
+    check_floor(floor)
     gap = left - right
     if floor == 0:
         return -torch.lerp(logsigmoid(-gap), logsigmoid(gap), mu.to(gap.dtype))
@@ -67,28 +67,8 @@ def cross_entropy(left: Tensor, right: Tensor, mu: Tensor, floor: float = 0.1) -
     return -math.log1p(-floor) - torch.lerp(log_right, log_left, mu.to(gap.dtype))
 
 
-def plackett_luce_log_likelihood(returns: Tensor, order: Tensor) -> Tensor:
-    """Log-probability of ranking K segments in a given order; at K = 2 it is Bradley-Terry without a floor.
-
-    P(order) = prod_k exp(returns[order[k]]) / sum_{j >= k} exp(returns[order[j]]): the best is chosen from all K, the
-    second best from the rest, and so on (Plackett 1975; in the form of Rafailov et al. 2023, arXiv 2305.18290,
-    equation 18).
-
-    Args:
-        returns: (..., K) reward summed over the steps of each segment.
-        order: (..., K) integers, a permutation of 0..K-1 along the last axis, *best first*: order[0] is the index of
-            the best segment. Leading axes broadcast with those of `returns`.
-
-    Returns:
-        Log-likelihoods in nats, of the broadcast leading shape.
-    """
-    returns, order = torch.broadcast_tensors(returns, order)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    ranked = returns.gather(-1, order)
-    log_rest = torch.logcumsumexp(ranked.flip(-1), dim=-1).flip(-1)
-    return (ranked - log_rest).sum(dim=-1)
-
-
-def _check(floor: float) -> None:
+def check_floor(floor: float) -> None:
+    """Raises UserError where this is no share of answers given at random."""
     if not 0 <= floor < 1:
         raise UserError(
             f"floor is the share of answers given at random, at least 0 and below 1 (paper: 0.1): got {floor}"

@@ -1,4 +1,4 @@
-"""The nouns: a segment of behaviour, a query about two of them, the preference someone states.
+"""The nouns: a segment of behaviour, a query about two or more of them, the preference someone states.
 
 Christiano et al. 2017 (arXiv 1706.03741), sections 2.1 and 2.2.2.
 """
@@ -6,14 +6,18 @@ Christiano et al. 2017 (arXiv 1706.03741), sections 2.1 and 2.2.2.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import comb
 from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from prefrl.words.errors import UserError
 
 
 class Occasion(NamedTuple):
@@ -116,25 +120,57 @@ def question_key_by_contents(left_key: str, right_key: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Two segments, shown side by side, for someone to say which is better.
+    """Segments, shown side by side: two, for someone to say which is better, or K, to be put in order or chosen from.
 
     A question is an occasion: two pairs of segments that hold the same and were cut elsewhere are two questions, which
     a noisy labeler may answer differently.
 
     Attributes:
-        left: one segment.
-        right: the other.
+        left: one segment; of K the first.
+        right: the other; of K the second.
+        others: of K those after, in order; none of a pair.
+        kind: one of `KINDS`.
         asked_as: the key under which a store has it; None where it is still to be asked.
+
+    Raises:
+        UserError: another kind, a pair of more than two, or a segment that one of another kind shows twice.
     """
 
     left: Segment
     right: Segment
+    others: tuple[Segment, ...] = field(default=(), kw_only=True)
+    kind: str = field(default="pair", kw_only=True)
     asked_as: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or (self.kind == "pair" and self.others):
+            raise UserError(
+                f"a question of kind {self.kind!r} shows {len(self.segments)} segments: a pair shows two, and one of "
+                f"the kinds {' and '.join(KINDS[1:])} two or more."
+            )
+        shown = [(segment.key, segment.occasion) for segment in self.segments] if self.kind != "pair" else []
+        if len(set(shown)) < len(shown):
+            place = next(place for place, one in enumerate(shown) if one in shown[:place])
+            raise UserError(
+                f"a {self.kind} question shows one segment, {self.segments[place]!r}, in places "
+                f"{shown.index(shown[place])} and {place}: it must show different ones."
+            )
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment], kind: str = "pair", asked_as: str | None = None) -> Query:
+        """A question about these, in the order they are shown."""
+        left, right, *others = segments
+        return cls(left, right, others=tuple(others), kind=kind, asked_as=asked_as)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What is shown, in order."""
+        return (self.left, self.right, *self.others)
 
     @cached_property
     def key(self) -> str:
-        """Hash of the ordered pair, contents and occasions, 32 hexadecimal digits."""
-        return self.asked_as or question_key("pair", [(s.key, s.occasion) for s in (self.left, self.right)])
+        """Hash of its kind and of what it shows in order, contents and occasions, 32 hexadecimal digits."""
+        return self.asked_as or question_key(self.kind, [(s.key, s.occasion) for s in self.segments])
 
 
 @dataclass(frozen=True)
@@ -143,27 +179,102 @@ class Preference:
 
     Attributes:
         query: what was asked.
-        mu: weight on the *left* segment, in [0, 1]: 1 left is better, 0 right is better, 0.5 equally good, and what
-            lies between is how sure the labeler is; None when he could not tell, which spends a question and teaches
-            nothing.
+        mu: of a pair, weight on the *left* segment, in [0, 1]: 1 left is better, 0 right is better, 0.5 equally good,
+            and what lies between is how sure the labeler is; None when he could not tell, which spends a question and
+            teaches nothing.
         labeler: who answered.
         seconds: how long answering took, in labeler's time (simulated for an oracle).
+        choice: of a ranking, the places of its segments from best to worst, from 0, equals joined: "2>0=1"; of a
+            question for the best, its place, or several that are equally the best: "2", "0=1"; None when he could not
+            tell, and of a pair.
+        strength: how much better what was called better is, in [0, 1], where the labeler says so; not of a ranking,
+            which says it by what it puts between.
+        critique: what was said about it in words; nothing is learned from it.
     """
 
     query: Query
     mu: float | None
     labeler: str
     seconds: float
+    choice: str | None = field(default=None, kw_only=True)
+    strength: float | None = field(default=None, kw_only=True)
+    critique: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.mu is not None and not (isinstance(self.mu, Real) and 0 <= self.mu <= 1):
-            raise ValueError(
-                f"mu is the weight on the left segment, a number from 0 to 1, or None (skipped): got {self.mu!r}"
-            )
+        for name, about in (("mu", "the weight on the left segment"), ("strength", "how much better one is")):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, Real) and 0 <= float(value) <= 1):
+                raise ValueError(f"{name} is {about}, a number from 0 to 1, or None (skipped): got {value!r}")
+        kind, count = self.query.kind, len(self.query.segments)
+        if why := misfit(kind, count, self.mu, self.choice, self.strength):
+            raise ValueError(why)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether anything was said; "equally good" is something."""
+        return self.mu is not None or self.choice is not None
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The place of each segment in the order that was stated, 0 for the best; equals, and the rest, have the same.
+
+        Raises:
+            ValueError: nothing was said.
+        """
+        if self.choice is not None:
+            return ranks_of(self.choice, len(self.query.segments))
+        if self.mu is None:
+            raise ValueError("a skipped question has no order")
+        return int(self.mu < 0.5), int(self.mu > 0.5)
 
 
-def word_of(mu: float | None) -> str:
-    """What was said, in a word: left, right, equal or cannot tell."""
+def comparisons(kind: str, k: int) -> int:
+    """How many pairs of segments an answer compares: all of a ranking's, of a best one that with each of the rest."""
+    return k - 1 if kind == "best" else comb(k, 2)
+
+
+CHOICE = re.compile("[0-9]{1,3}([>=][0-9]{1,3})*")
+
+
+def ranks_of(choice: str, count: int) -> tuple[int, ...]:
+    """The ranks, from 0, of `count` segments by a choice such as "2>0=1"; what it leaves out comes last, all equal."""
+    ranks = [choice.count(">") + 1] * count
+    for rank, equals in enumerate(choice.split(">")):
+        for place in equals.split("="):
+            ranks[int(place)] = rank
+    return tuple(ranks)
+
+
+def choice_of(ranks: Sequence[float], kind: str = "ranking") -> str:
+    """What is recorded of an order, lower is better: all of it, or, of the kind "best", what comes first."""
+    groups = ["=".join(str(i) for i, one in enumerate(ranks) if one == rank) for rank in sorted(set(ranks))]
+    return groups[0] if kind == "best" else ">".join(groups)
+
+
+def misfit(kind: str, count: int, mu: Any, choice: Any, strength: Any = None) -> str:
+    """Why this is no answer to a question of so many segments; "" where it is one."""
+    if kind == "pair":
+        return "" if choice is None else f"choice is {choice!r:.80}, and a pair is answered by mu alone"
+    if mu is not None:
+        return f"mu is {mu!r:.80}, and its question is no pair: it is answered by a choice such as '2>0=1'"
+    if kind == "ranking" and strength is not None:
+        return f"strength is {strength!r:.80}, and a ranking says by what lies between how much better one is"
+    if choice is None:
+        return ""
+    good = isinstance(choice, str) and CHOICE.fullmatch(choice)
+    places = [int(place) for place in re.split("[>=]", choice)] if good else []
+    if kind == "best":
+        fits = places and ">" not in choice and len(set(places)) == len(places) and max(places) < count
+    else:
+        fits = sorted(places) == list(range(count))
+    wanted = "the best one's place" if kind == "best" else "the place of each, once, from best to worst as in '2>0=1'"
+    return "" if fits else f"choice is {choice!r:.80} of {count} segments, and not {wanted}"
+
+
+def word_of(mu: float | None, choice: str | None = None) -> str:
+    """What was said, in a word: left, right, equal or cannot tell; of a choice its places, as people count, from 1."""
+    if choice is not None:
+        return re.sub("[0-9]+", lambda place: str(int(place[0]) + 1), choice)
     if mu is None:
         return "cannot tell"
     return "equal" if mu == 0.5 else "left" if mu > 0.5 else "right"

@@ -150,8 +150,11 @@ def test_rankings_and_best_ones_survive_every_way_out_and_in(general: Rows, tmp_
         store.restore(checked(general, "the test"))
         assert plain(store.dump()) == plain(general)
         assert store.counts() == Counts(asked=3, answered=2, skipped=0, seconds=4.0, open=0, withdrawn=1)
-        assert [p.mu for p in store.answers()[0]] == [0.8]  # the others are not about pairs
-        assert len(store.occasions()) == 1
+        pair, ranking = store.answers()[0]
+        assert (pair.mu, pair.choice, pair.strength, len(pair.query.segments)) == (0.8, None, 0.5, 2)
+        assert (ranking.mu, ranking.choice, ranking.query.kind) == (None, "2>0=1>3", "ranking")
+        assert [s.key for s in ranking.query.segments] == [make_segment(number).key for number in range(4)]
+        assert [len(shown) for shown in store.occasions()] == [2, 4, 3]
     if kind == "store":
         rows = read(tmp_path / "one.sqlite")
     else:

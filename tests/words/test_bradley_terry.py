@@ -1,12 +1,11 @@
 """The likelihood of an answer, against hand-worked numbers."""
 
-import itertools
 import math
 
 import pytest
 import torch
 
-from prefrl.words.bradley_terry import cross_entropy, plackett_luce_log_likelihood, probability
+from prefrl.words.bradley_terry import cross_entropy, probability
 from prefrl.words.errors import UserError
 
 DTYPES = [torch.float32, torch.float64]
@@ -137,39 +136,3 @@ def test_an_impossible_floor_is_refused(floor):
     for call in (lambda: probability(zero, zero, floor), lambda: cross_entropy(zero, zero, zero, floor)):
         with pytest.raises(UserError, match="at least 0 and below 1"):
             call()
-
-
-def test_plackett_luce_by_hand():
-    # Strengths 1, 2, 3: P(third, second, first) = 3/6 * 2/3 * 1/1 and P(first, second, third) = 1/6 * 2/5 * 1.
-    returns = torch.log(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
-    close(plackett_luce_log_likelihood(returns, torch.tensor([2, 1, 0])).exp(), 1 / 3)
-    close(plackett_luce_log_likelihood(returns, torch.tensor([0, 1, 2])).exp(), 1 / 15)
-
-
-def test_plackett_luce_at_two_is_bradley_terry():
-    left, right = torch.randn(2, 4, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    returns = torch.stack([left, right], dim=-1)
-    for order, mu in (([0, 1], 1.0), ([1, 0], 0.0)):
-        loss = cross_entropy(left, right, torch.full((7,), mu).double(), floor=0.0)
-        torch.testing.assert_close(-plackett_luce_log_likelihood(returns, torch.tensor(order)), loss)
-
-
-def test_plackett_luce_over_all_orders_adds_to_one():
-    returns = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(4)) * 3
-    orders = torch.tensor(list(itertools.permutations(range(4))))
-    likelihoods = plackett_luce_log_likelihood(returns[:, None], orders).exp()
-    assert likelihoods.shape == (5, 24)
-    torch.testing.assert_close(likelihoods.sum(-1), torch.ones(5).double())
-
-
-def test_plackett_luce_gradient_and_huge_gaps():
-    generator = torch.Generator().manual_seed(5)
-    returns = torch.randn(3, 4, dtype=torch.float64, generator=generator, requires_grad=True)
-    order = torch.stack([torch.randperm(4, generator=generator) for _ in range(3)])
-    assert torch.autograd.gradcheck(lambda r: plackett_luce_log_likelihood(r, order), (returns,))
-
-    steep = torch.tensor([0.0, 1e4, -1e4], requires_grad=True)
-    worst = plackett_luce_log_likelihood(steep, torch.tensor([2, 0, 1]))
-    (slope,) = torch.autograd.grad(worst, steep)
-    assert worst.item() == pytest.approx(-3e4)  # -1e4 against 1e4, then 0 against 1e4
-    torch.testing.assert_close(slope, torch.tensor([1.0, -2.0, 1.0]), rtol=1e-4, atol=1e-4)
