@@ -96,7 +96,7 @@ class ShowOnly(gym.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
         space: Any = env.observation_space
         self._keys: list[Any] = []
         for name in str(key).split("."):
-            parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {}
+            parts: dict[Any, Any] = dict(space.spaces) if isinstance(space, spaces.Dict) else {}
             parts = dict(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else parts
             found = next((part for part in parts if str(part) == name), None)
             if found is None:
@@ -152,8 +152,8 @@ class Bounded(gym.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
         taken = env.action_space
         if not isinstance(taken, spaces.Box):
             raise UserError(f"actions are {' '.join(str(taken).split()):.100}, and only a Box can be bounded.")
-        ends = (np.broadcast_to(np.asarray(end, taken.dtype), taken.shape) for end in (low, high))
-        self.action_space = spaces.Box(*ends, dtype=taken.dtype.type)  # type: ignore[arg-type]
+        least, most = (np.broadcast_to(np.asarray(end, taken.dtype), taken.shape) for end in (low, high))
+        self.action_space = spaces.Box(least, most, taken.shape, taken.dtype.type)
 
     def action(self, action: Any) -> Any:
         """The action, which lies within."""

@@ -53,8 +53,8 @@ def export_policy(policy: Policy, learner: str, env: Any, path: Path) -> Path:
         mean, std = torch.as_tensor(policy.mean), torch.as_tensor(policy.std)
         with torch.no_grad():
             for layer in _first_layers(model.policy):
-                layer.weight /= std.to(layer.weight.dtype)
-                layer.bias -= layer.weight @ mean.to(layer.weight.dtype)
+                layer.weight.div_(std.to(layer.weight.dtype))
+                layer.bias.sub_(layer.weight @ mean.to(layer.weight.dtype))
     try:
         model.save(path)
     except OSError as error:

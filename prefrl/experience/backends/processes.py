@@ -79,8 +79,8 @@ class ProcessesVecEnv(ArrayVecEnv):
             there.close()
             self._pipes.append(here)
             self._processes.append(process)
-        spaces = [self._heard(pipe) for pipe in self._pipes]
-        super().__init__(wanted.n_envs, *spaces[0], None)
+        shown, taken = [self._heard(pipe) for pipe in self._pipes][0]
+        super().__init__(wanted.n_envs, shown, taken, None)
 
     def reset(self) -> NDArray[Any]:
         """Begin a new episode everywhere."""
