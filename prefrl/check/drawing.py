@@ -34,14 +34,15 @@ def rendering_finding(
         says = f"it has no render mode 'rgb_array' (it has {list(modes)}): a person cannot be shown it."
         return Finding("rendering", "warning", says, fix)
     spec = getattr(base, "spec", None)
-    if spec is None and env_id is None:
+    name: Any = env_id or (spec.id if spec else None)
+    if name is None:
         says = "it cannot be drawn in a process of its own: it was registered under no id."
         return Finding("rendering", "warning", says, NAMED)
-    about = {"sent": as_sent(env_id or spec.id, spec) if spec else {"env_id": env_id}, "kwargs": kwargs or {}}
+    about = {"sent": as_sent(name, spec) if spec else {"env_id": name}, "kwargs": kwargs or {}}
     try:
         asked = json.dumps(about)
     except (TypeError, ValueError):  # an argument that only this process has; the id has it where it is registered
-        asked = json.dumps({"sent": {"env_id": env_id or spec.id}, "kwargs": {}})
+        asked = json.dumps({"sent": {"env_id": name}, "kwargs": {}})
     said = draw_apart(asked, None, seconds)
     if "error" in said and "MUJOCO_GL" not in os.environ and {"mujoco", "dm_control"} & sys.modules.keys():
         for library in LIBRARIES:

@@ -131,7 +131,7 @@ CONTINUOUS = replace(
 )
 DISCRETE = replace(
     CONTINUOUS,
-    # Where one reward is paid at nearly every step, larger steps of the fit taught CartPole nothing (benchmarks/README.md).
+    # Where nearly every step pays the same, larger steps of the fit taught CartPole nothing (benchmarks/README.md).
     reward_learning_rate=CLASSIC.reward_learning_rate,
     l2=CLASSIC.l2,
     batch=CLASSIC.batch,

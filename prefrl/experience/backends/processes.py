@@ -79,7 +79,8 @@ class ProcessesVecEnv(ArrayVecEnv):
             there.close()
             self._pipes.append(here)
             self._processes.append(process)
-        shown, taken = [self._heard(pipe) for pipe in self._pipes][0]
+        spaces = [self._heard(pipe) for pipe in self._pipes]  # of each, so that a mistake is told now
+        shown, taken = spaces[0]
         super().__init__(wanted.n_envs, shown, taken, None)
 
     def reset(self) -> NDArray[Any]:
