@@ -131,6 +131,11 @@ CONTINUOUS = replace(
 )
 DISCRETE = replace(
     CONTINUOUS,
+    # Where nearly every step pays the same, larger steps of the fit taught CartPole nothing (benchmarks/README.md).
+    reward_learning_rate=CLASSIC.reward_learning_rate,
+    l2=CLASSIC.l2,
+    batch=CLASSIC.batch,
+    fit_updates=CLASSIC.fit_updates,
     learners={
         **CONTINUOUS.learners,
         "ppo": {**CONTINUOUS.learners["ppo"], "batch_size": 256, "ent_coef": 0.01},
