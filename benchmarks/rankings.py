@@ -43,20 +43,20 @@ KEY = ("seed", "task", "teacher", "arm")
 MEASURES = ("accuracy", "cross_entropy", "step_correlation")
 COUNTS = ("questions", "segments", "comparisons", "seconds")
 
-ARMS = {  # the kind of question, gradient steps over the preset's for so many pairs, and who answers
-    "pairs": ("pair", 1, TEACHERS),
-    "rankings of 4": ("ranking", 1, TEACHERS),
-    "best of 4": ("best", 1, TEACHERS),
-    "pairs, 4 x the steps": ("pair", 4, TEACHERS[:1]),
-    "rankings of 4, 4 x the steps": ("ranking", 4, TEACHERS[:1]),
+ARMS = {  # the kind of question, gradient steps over the preset's for so many pairs, who answers, and which seeds
+    "pairs": ("pair", 1, TEACHERS, SEEDS),
+    "rankings of 4": ("ranking", 1, TEACHERS, SEEDS),
+    "best of 4": ("best", 1, TEACHERS, SEEDS),
+    "pairs, 4 x the steps": ("pair", 4, TEACHERS[:1], SEEDS[:2]),
+    "rankings of 4, 4 x the steps": ("ranking", 4, TEACHERS[:1], SEEDS[:2]),
 }
 ROWS = [
     (str(seed), task, teacher, name)
     for seed in SEEDS
     for task in TASKS
     for teacher in TEACHERS
-    for name, (_, _, teachers) in ARMS.items()
-    if teacher in teachers
+    for name, (_, _, teachers, seeds) in ARMS.items()
+    if teacher in teachers and seed in seeds
 ]
 
 
@@ -111,7 +111,7 @@ def _fitted(task: str, seed: int, wanted: Sequence[tuple[str, ...]], commit: str
     found = []
     for key in wanted:
         teacher, name = key[2:]
-        kind, times, _ = ARMS[name]
+        kind, times, *_ = ARMS[name]
         answers = {of: make_labeler("oracle", (teacher,), seed)(some) for of, some in asked.items()}
         given = in_time(answers[kind], sum(answer.seconds for answer in answers["pair"]))
         r_hat = RewardEnsemble(env.observation_space, env.action_space, generator=torch.Generator().manual_seed(seed))
@@ -154,7 +154,7 @@ def table() -> str:
     tables = [markdown(by_arm, text=1)]
     for teacher in TEACHERS:
         by_task: list[tuple[str, ...]] = [(f"right, {teacher}", *TASKS, "less pairs", "95 % interval")]
-        for name, (kind, times, teachers) in ARMS.items():
+        for name, (kind, times, teachers, _) in ARMS.items():
             if teacher not in teachers:
                 continue
             beside = next(other for other, of in ARMS.items() if of[:2] == ("pair", times))
@@ -163,7 +163,11 @@ def table() -> str:
             )
             gaps = [one - other for one, other in zip(mine, pairs, strict=True)]
             low, high = interval(gaps)
-            gap = ("-", "-") if kind == "pair" else (f"{np.mean(gaps):+.3f}", f"{low:+.3f} to {high:+.3f}")
+            gap = (
+                ("-", "-")
+                if kind == "pair"
+                else (f"{np.mean([each.mean() for each in gaps]):+.3f}", f"{low:+.3f} to {high:+.3f}")
+            )
             by_task.append((name, *(f"{one.mean():.3f}" for one in mine), *gap))
         tables.append(markdown(by_task, text=1))
     return "\n\n".join(tables)

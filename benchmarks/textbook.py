@@ -208,9 +208,10 @@ def report() -> str:
 def main(ask: Ask) -> None:
     """Measure, draw and write."""
     if not ask.report:
+        made_with = versions()  # before anything here is written, and the commit with it no longer the one that is
         for name, measure in MEASURED.items():
             write(name, measure())
-        (RESULTS / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n", encoding="utf-8")
+        (RESULTS / "versions.json").write_text(json.dumps(made_with, indent=1) + "\n", encoding="utf-8")
     draw()
     write_between(HERE / "README.md", "textbook", report())
 

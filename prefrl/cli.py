@@ -163,7 +163,7 @@ class EnvsConfig:
     """List the environments that can be asked for by id, with horizon, segment length and reward."""
 
     match: tyro.conf.Positional[str] = ""
-    """Only ids that contain this."""
+    """Only ids that contain this; "package:" imports a package first, and lists what it registers."""
 
 
 @dataclass(frozen=True)

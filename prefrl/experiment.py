@@ -238,7 +238,7 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
         stack.callback(run.close)
         stack.callback(run.save)
         stack.enter_context(in_words(config))
-        stack.enter_context(Awaited(log, lambda: run.env.steps, quiet))
+        stack.enter_context(Awaited(log, lambda: run.env.steps, quiet, config.steps))
         if state:
             run.restore(state)
         else:

@@ -122,6 +122,9 @@ KINDS = {
     "td3": replace(SMALL, learner="td3", set=(*REPLAYING, "action_noise=0.1"), unsupervised=False),
     "sde": replace(SMALL, set=(*SMALL.set, "use_sde=true")),
     "pixels": replace(SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400),
+    "pixels, a2c": replace(
+        SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400, learner="a2c", set=()
+    ),
     "dpo": replace(SMALL, method="dpo", set=("n_steps=32",)),
     "cpl": replace(SMALL, method="cpl", set=("n_steps=32",), clone_epochs=2, strategy="entropy", max_answers=30),
     "dpo on pixels": replace(

@@ -22,7 +22,7 @@ from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import read_table
 from prefrl.runs.saved import load_run
 from prefrl.settings.config import BaselineConfig, TrainConfig, from_toml
-from prefrl.studies.report import label_log
+from prefrl.studies.report import label_log, write_page
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Preference, choice_of, word_of
 
@@ -202,8 +202,9 @@ def test_mujoco_runs_repeat_too(tmp_path):
 
 def test_the_learner_is_blind_to_the_true_reward(tmp_path):
     """With rewards that are huge noise, everything but the measures of the true reward is as it was."""
+    shared = {"labeler": f"{__name__}:UprightLabeler", "preset": "classic"}
     seeing, blind = (
-        prefrl.train(replace(SMALL, env=env, labeler=f"{__name__}:UprightLabeler", out=tmp_path / env), quiet=True)
+        prefrl.train(replace(SMALL, **shared, env=env, out=tmp_path / env), quiet=True)
         for env in ("Pendulum-v1", "PoisonedPendulum-v0")
     )
     for a, b in zip(rows(seeing), rows(blind), strict=True):
@@ -256,6 +257,7 @@ def test_answers_may_come_back_later(tmp_path):
 def test_the_run_folder_has_every_part_and_can_be_run_again(tmp_path):
     folder = prefrl.train(replace(SMALL, tensorboard=True, out=tmp_path / "run"), quiet=True)
     assert {path.name for path in folder.iterdir()} == {
+        ".lock",
         "config.toml",
         "labels.sqlite",
         "metrics.csv",
@@ -546,6 +548,10 @@ def test_rankings_are_asked_answered_learned_from_and_counted_as_questions(tmp_p
     log = label_log(load_run(folder), clips=2)
     assert [entry.answer for entry in log] == [word_of(None, answer.choice) for answer in answers]
     assert {len(entry.sides) for entry in log} == {0, 3}
+    write_page([folder], tmp_path / "page.html", clips=1, steps=800)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "100 % of it so" in page
+    assert "% for left" not in page
     # Its answers begin a run that asks for the best of four, and one that asks about pairs.
     later = replace(SMALL, labels=8, labels_from=(str(folder),), steps=2000)
     for more in ({"question": "best", "out": tmp_path / "best"}, {"out": tmp_path / "pairs"}):
@@ -571,7 +577,7 @@ def test_a_labeler_of_ones_own_may_rank(tmp_path):
         ({"k": 4}, "--question ranking"),
         ({"likelihood": "all-pairs"}, "asks for none"),
         ({"margin": 1.0}, "the oracle never says"),
-        ({"question": "ranking", "method": "dpo"}, "method dpo knows pairs alone"),
+        ({"question": "ranking", "method": "dpo", "set": ()}, "method 'dpo' learns from those alone"),
         ({"question": "best", "labeler": "judge"}, "a judge knows pairs alone"),
         ({"margin": -1.0}, "must be zero"),
         ({"question": "ranking", "k": 9, "labels": 60}, "(9 segments of 20 each)"),

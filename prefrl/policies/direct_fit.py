@@ -121,17 +121,23 @@ class DirectFit:
             updates: gradient steps.
             kept: share of the reward's mean that is paid (`RewardEnsemble.normalise_outputs`).
         """
-        if not self.has_begun:
-            self._begin(newest[0])
-        before = copy.deepcopy((self.r_hat.state(), self.adam.state_dict()))
-        report = self.run(updates)
+        before = self._now()
+        try:
+            if not self.has_begun:
+                self._begin(newest[0])
+                before = self._now()
+            report = self.run(updates)
+        except FloatingPointError:
+            reward, adam = before
+            self.r_hat.restore(reward)
+            restore_optimiser(self.adam, adam)
+            report = FitReport(diverged=True)
         self.r_hat.normalise_outputs(*window, kept)
-        if all(tensor.isfinite().all() for tensor in self.r_hat.policy.policy.state_dict().values()):
-            return report
-        self.r_hat.restore(before[0])
-        restore_optimiser(self.adam, before[1])
-        self.r_hat.normalise_outputs(*window, kept)
-        return FitReport(diverged=True)
+        return report
+
+    def _now(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A copy of what gradient steps change: both policies, and the optimiser."""
+        return copy.deepcopy((self.r_hat.state(), self.adam.state_dict()))
 
     def _begin(self, seen: NDArray[Any]) -> None:
         """Set the statistics of observations for good, clone, and take what comes of it for the reference."""
@@ -160,14 +166,21 @@ class DirectFit:
         )
 
     def _descend(self, updates: int, loss: Callable[[Shown], Tensor]) -> list[Tensor]:
-        """Gradient steps on a loss of minibatches; what it was before each."""
-        taken = []
+        """Gradient steps on a loss of minibatches; what it was before each.
+
+        Raises:
+            FloatingPointError: the next of them would lead to numbers that are not finite.
+        """
+        taken, weights = [], [weight for group in self.adam.param_groups for weight in group["params"]]
         for group in self.adam.param_groups:
             group["lr"] = self.learning_rate()
         for index in self._minibatches(updates):
             of_batch = loss(self.answers.batch(index))
             self.adam.zero_grad()
             of_batch.backward()  # type: ignore[no-untyped-call]
+            norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+            if not norm.isfinite():
+                raise FloatingPointError("a gradient that is not finite")
             self.adam.step()
             taken.append(of_batch.detach())
         return taken

@@ -95,7 +95,7 @@ def _check_idle(config: TrainConfig, preset: Preset) -> None:
                 f"{name}={value} says how a reward is learned or learned from, and method {config.method!r} has none: "
                 f"leave it out, or use --method reward."
             )
-    for name in ("question", "k", "likelihood", "margin"):
+    for name in ("question", "likelihood", "margin"):
         if (value := getattr(config, name)) != usual[name]:
             raise UserError(
                 f"{name}={value} is about questions other than which of two is better, and method {config.method!r} "

@@ -63,7 +63,7 @@ class RawPolicy(nn.Module):
             self.register_buffer("observation_var", torch.ones(observation_space.shape))
         if isinstance(action_space, spaces.Box):
             for name in ("low", "high"):
-                bound = torch.as_tensor(getattr(action_space, name), dtype=torch.float32).flatten()
+                bound = torch.tensor(getattr(action_space, name), dtype=torch.float32).flatten()
                 self.register_buffer(f"action_{name}", bound)
         self.eval()
 

@@ -42,7 +42,7 @@ from prefrl.policies.policy import CLIP_OBSERVATIONS, Policy, rebuilt
 from prefrl.policies.reference import FILE, Reference
 from prefrl.policies.terms import Anchor, Taken
 from prefrl.words.errors import UserError
-from prefrl.words.optimisers import restore_optimiser
+from prefrl.words.optimisers import quick, restore_optimiser
 from prefrl.words.spaces import is_image
 from prefrl.words.tensors import save_tensors
 
@@ -218,7 +218,10 @@ class Learner:
         self._pay_rollouts(entropy_bonus)
         self.rollout_steps = self.model.n_steps
         self.model.set_logger(Logger(folder=None, output_formats=[]))
-        self._held = Held() if self.normaliser is None else None
+        self._held = None
+        if self.normaliser is None:  # frames; what vectors compute stays what it was to the bit
+            self._held = Held()
+            self.model.policy.optimizer = quick(self.model.policy.optimizer)
         self._check_readable()
 
     def _check_readable(self) -> None:

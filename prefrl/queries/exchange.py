@@ -28,7 +28,7 @@ import shutil
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -279,6 +279,7 @@ def write_minari(
     root: Path | None = None,
     env_kwargs: dict[str, Any] | None = None,
     fixed_horizon: bool | None = None,
+    wrappers: Sequence[str] = (),
 ) -> int:
     """Write the segments as a Minari dataset, an episode each; its metadata names the answers' keys.
 
@@ -291,6 +292,7 @@ def write_minari(
         root: folder of datasets; None for Minari's own.
         env_kwargs: what the run made the environment with.
         fixed_horizon: whether the run held its episodes to one length; None where that is not known.
+        wrappers: that the run had around it.
 
     Returns:
         Segments that were left out.
@@ -309,7 +311,7 @@ def write_minari(
     segments = [row for row in rows["segments"] if len(row["steps"][-1]) > 1]
     if not segments:
         raise UserError("there is no segment of two steps or more to write yet: nothing of the kind has been asked.")
-    env = Task(segments[0]["env_id"], env_kwargs or {}, bool(fixed_horizon)).make()
+    env = Task(segments[0]["env_id"], env_kwargs or {}, bool(fixed_horizon), wrappers=tuple(wrappers)).make()
     episodes = []
     for place, row in enumerate(segments):
         observations, actions, rewards = row["steps"]
@@ -452,7 +454,11 @@ def _environment(config: LabelsConfig) -> dict[str, Any]:
         return {"env_kwargs": name_value(given or (), "environment argument")}
     run = from_toml(TrainConfig, place / "config.toml")
     kwargs = run.env_kwargs if given is None else given
-    return {"env_kwargs": name_value(kwargs or (), "environment argument"), "fixed_horizon": run.fixed_horizon}
+    return {
+        "env_kwargs": name_value(kwargs or (), "environment argument"),
+        "fixed_horizon": run.fixed_horizon,
+        "wrappers": run.wrapper or (),
+    }
 
 
 def report(store: Store) -> str:

@@ -172,8 +172,12 @@ def make_questions(
     return None
 
 
-def segments_in(config: TrainConfig) -> int:
+def segments_in(config: TrainConfig, direct: bool = False) -> int:
     """How many segments a question of this run shows, K; 2 of a pair.
+
+    Args:
+        config: of the run.
+        direct: whether its method is one of those that take answers about pairs alone.
 
     Raises:
         UserError: too few segments or too many, or options that the question leaves without a use.
@@ -184,8 +188,7 @@ def segments_in(config: TrainConfig) -> int:
         raise UserError(f"k={config.k} segments cannot be put in order: a ranking shows from 2 to {most}.")
     if config.question == "pair" and k != 2:
         raise UserError(f"k={k} segments are no pair: ask with --question ranking, or --question best.")
-    direct, judged = config.method != "reward", config.labeler == "judge"
-    if (direct or judged) and (config.question != "pair" or config.margin):
+    if (direct or config.labeler == "judge") and (config.question != "pair" or config.margin):
         raise UserError(
             f"{f'method {config.method}' if direct else 'a judge'} knows pairs alone, and nothing of how much better "
             f"one is: leave out --question {config.question} and margin, or take another."

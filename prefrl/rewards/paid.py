@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.experience.backends import CUT_SHORT
-from prefrl.experience.guard import Guard
+from prefrl.experience.guard import Guard, short
 from prefrl.experience.recorder import SAMPLE, Recorder
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
@@ -154,7 +154,7 @@ class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     Args:
         env: the environment; its spaces must have the shapes the model was trained on.
-        model: path of a `reward.safetensors`, or a RewardEnsemble.
+        model: folder of a run, path of a `reward.safetensors`, or a RewardEnsemble.
         expose_true_reward: put the environment's own reward in `info["true_reward"]`, for evaluation only.
 
     Raises:
@@ -165,12 +165,17 @@ class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):
         self, env: gym.Env[Any, Any], model: RewardEnsemble | Path | str, expose_true_reward: bool = False
     ) -> None:
         super().__init__(Guard(env))
+        if not isinstance(model, RewardEnsemble) and Path(model).is_dir():
+            model = Path(model) / "reward.safetensors"
         self.r_hat = model if isinstance(model, RewardEnsemble) else RewardEnsemble.load(model)
         self.expose_true_reward = expose_true_reward
         for name in ("observation_space", "action_space"):
             mine, theirs = getattr(env, name), getattr(self.r_hat, name)
             if not same_inputs(mine, theirs):
-                raise UserError(f"the reward model was learned on {name} {theirs}, and this environment has {mine}.")
+                raise UserError(
+                    f"the reward model was learned on {name} {short(theirs)}, and this environment has {short(mine)}: "
+                    f"prefrl.load_run(folder).make_env() makes it as the run had it."
+                )
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""

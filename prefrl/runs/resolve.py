@@ -16,7 +16,9 @@ import torch
 from prefrl.experience.backends import DRAWS, find_backends
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
+from prefrl.experience.guard import short
 from prefrl.experience.task import Task
+from prefrl.experience.wrappers import needed
 from prefrl.policies.demonstrations import check_demonstrations, check_segments
 from prefrl.policies.learners import check_settings, check_spaces, replays
 from prefrl.policies.methods import method_fields
@@ -67,7 +69,12 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
     replayed = replays(config.learner)
     _check_replaying(config, replayed)
     find_backends(config.backend)
-    env = look_at(config)
+    if config.workers is not None and (config.workers < 1 or config.backend not in ("auto", "subprocess")):
+        raise UserError(
+            f"workers={config.workers} with backend {config.backend}: it is a number of processes, 1 or more, and they "
+            f"are backend subprocess."
+        )
+    env = look_at(replace(config, wrapper=config.wrapper or ()) if resume else config)
     check_spaces(config.learner, config.env, *env.spaces)
     preset = env.preset
     replay = presets.REPLAY_PRESETS.get(config.learner, presets.OF_OWN) if replayed else presets.NOTHING
@@ -98,6 +105,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         **by_family,
         "n_envs": n_envs,
         "env_kwargs": env.kwargs,
+        "wrapper": env.wrappers or config.wrapper,
         "set": tuple(f"{name}={as_toml(value)}" for name, value in settings.items()),
         "settings": settings,
         "taken": env.told(config.learner, settings, segment_steps if isinstance(config, TrainConfig) else None),
@@ -126,7 +134,7 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
             known["initial_labels"] = 1 / config.rounds
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
-        known["k"] = segments_in(config)
+        known["k"] = segments_in(config, direct=bool(by_method))
         _check_labels(config, segment_steps, env.horizon, room, n_envs, known["k"])
         if config.session_labels is not None:
             phases = known.get("phases", config.phases)
@@ -161,6 +169,8 @@ class EnvironmentFacts:
         why: it is that family, a clause.
         tuned: settings by learner over those of the family.
         kwargs: arguments it is made with.
+        wrappers: around it.
+        flattened: what its observations are before they become vectors; empty where they are as they are.
         horizon: steps after which an episode is cut off; None if it is not.
         segment_steps: the segment length that suits it.
         is_image: whether it shows pixels.
@@ -174,6 +184,8 @@ class EnvironmentFacts:
     why: str
     tuned: Mapping[str, Mapping[str, Any]]
     kwargs: tuple[str, ...]
+    wrappers: tuple[str, ...]
+    flattened: str
     horizon: int | None
     segment_steps: int
     is_image: bool
@@ -186,6 +198,10 @@ class EnvironmentFacts:
         """Of its family."""
         return presets.FAMILIES[self.family]
 
+    def settings_of(self, learner: str) -> dict[str, Any]:
+        """What a learner begins from."""
+        return {**self.preset.learners.get(learner, {}), **self.tuned.get(learner, {})}
+
     def told(self, learner: str, settings: Mapping[str, Any], segment_steps: int | None) -> str:
         """What a run on it begins from, and why, for whoever begins one.
 
@@ -197,10 +213,13 @@ class EnvironmentFacts:
         chosen = [f"discount {settings['gamma']:g}"] if "gamma" in settings else []
         chosen += [f"segments of {segment_steps} steps"] if segment_steps else []
         limit = f"a horizon of {self.horizon:,} steps" if self.horizon else "no time limit"
+        changed = [f"around it is {wrapper}" for wrapper in self.wrappers]
+        changed += [f"observations {self.flattened} are flattened into a vector"] if self.flattened else []
         begins = f"from preset {self.family}" if learner in self.preset.learners else f"from {learner}'s own settings"
         why = "they suit any environment" if learner in presets.REPLAY_PRESETS else self.why
         return (
-            f"{self.name} begins {begins}, because {why}; with {limit}{''.join(f', {each}' for each in chosen)}. "
+            f"{self.name} begins {begins}, because {why}; with {limit}{''.join(f', {each}' for each in chosen)}"
+            f"{''.join(f'; {each}' for each in changed)}. "
             f"--preset NAME takes another, --set name=value changes one setting."
         )
 
@@ -221,7 +240,12 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
             f"unknown preset {config.preset!r}: it is one of {', '.join(presets.FAMILIES)}."
             f"{did_you_mean(config.preset, presets.FAMILIES)}"
         )
-    env = Task.of(replace(config, env_kwargs=kwargs)).make()
+    task = Task.of(replace(config, env_kwargs=kwargs))
+    env = task.make()
+    if config.wrapper is None and (wrappers := needed(env.action_space)):
+        env.close()
+        task = replace(task, wrappers=wrappers)
+        env = task.make()
     encoded_size(env.observation_space)
     rate = env.metadata.get("render_fps")
     facts = presets.Facts(
@@ -245,6 +269,8 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
         why=why,
         tuned=tuned,
         kwargs=kwargs,
+        wrappers=task.wrappers,
+        flattened=_before_flattening(env),
         horizon=facts.horizon,
         segment_steps=int(env.metadata.get("segment_steps") or presets.segment_steps(facts, family)),
         is_image=facts.is_image,
@@ -254,6 +280,15 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
     )
     env.close()
     return found
+
+
+def _before_flattening(env: gym.Env[Any, Any]) -> str:
+    """The observations that Gymnasium's wrapper makes a vector of, in short; empty where it does not."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.FlattenObservation):
+            return short(env.env.observation_space)
+        env = env.env
+    return ""
 
 
 def _check_replaying(config: BaselineConfig, replayed: bool) -> None:
@@ -273,6 +308,11 @@ def _check_replaying(config: BaselineConfig, replayed: bool) -> None:
             f"learner {config.learner!r} cannot begin with what another has learned: leave start_from and "
             f"demonstrations out, or take ppo."
         )
+    if replayed and isinstance(config, TrainConfig) and config.reward_at == "end":
+        raise UserError(
+            f"reward_at=end sums an episode as it ends, and learner {config.learner!r} is paid each step anew: leave "
+            f"it out, or take ppo."
+        )
     if replayed and isinstance(config, TrainConfig) and config.entropy_bonus:
         raise UserError(
             f"entropy_bonus={config.entropy_bonus} is for learners without an entropy of their own, and "
@@ -286,12 +326,16 @@ def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> 
     Raises:
         UserError: this environment, or this backend, has nothing to show to people.
     """
-    shown = how_shown(Task.of(replace(config, env_kwargs=env.kwargs)))
+    shown = how_shown(Task.of(replace(config, env_kwargs=env.kwargs, wrapper=env.wrappers)))
     if shown == "frames":  # they are there, whatever steps the environment
         return {}
     if config.backend not in ("auto", DRAWS):
         raise UserError(
             f"backend {config.backend} keeps nothing that a clip can be drawn from: use auto or {DRAWS} for people."
+        )
+    if config.workers is not None:
+        raise UserError(
+            "workers: environments in other processes keep nothing that a clip can be drawn from; leave it out."
         )
     return {"backend": DRAWS, "is_drawn": True} | (
         {} if shown == "joints" else {"keep_steps": min(keep_steps, MOST_PICTURES)}

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 MOST_BYTES = 1 << 20  # of a run's config.toml
 MOST_STEPS = 10**12  # of a run
 AT_THE_START = "start"  # the reference that is the policy as its training begins
+Config = TypeVar("Config", bound="BaselineConfig")
 TRUE_REWARD = "true reward"  # the arm that every other is compared with
 USUAL_K = 4  # segments in a ranking, or to choose the best from
 
@@ -41,13 +42,19 @@ class BaselineConfig:
     """Learner settings that replace the family's, as name=value: learning_rate=1e-4 n_steps=64."""
     env_kwargs: tuple[str, ...] | None = None
     """Arguments of the environment, as name=value. Default: by family (unhealthy termination off on MuJoCo)."""
+    wrapper: tuple[str, ...] | None = None
+    """Wrappers around it, innermost first, each with its arguments:
+    "gymnasium.wrappers:RescaleAction min_action=-1 max_action=1". Default: what it needs, which a run says."""
     fixed_horizon: bool = False
     """Let every episode last to its time limit, even one that ends early (see `prefrl.FixedHorizon`)."""
     n_envs: int | None = None
     """Environments stepped in parallel. Default: by family."""
     backend: str = "auto"
     """What steps the environments: envpool, vector (a class that the environment registers), gymnasium (its single
-    class, in turn), or an import path "package.module:backend"; auto takes the fastest that serves the id."""
+    class, in turn), subprocess (the same in several processes), or an import path "package.module:backend"; auto takes
+    the fastest that serves the id."""
+    workers: int | None = None
+    """Processes that step the environments of a slow simulator, a share of them each. Default: none but this one."""
     explore_steps: int | None = None
     """Steps taken by the untrained policy before learning begins (part of `steps`). Default: 2 % of `steps`."""
     unsupervised: bool | None = None
@@ -98,6 +105,20 @@ class BaselineConfig:
     """Steps that the policy of each run acts as a demonstration; they are none of `steps`."""
     cloning_epochs: int = 20
     """Passes over the demonstrations, at most: those are kept that make a held-out tenth most likely."""
+
+    @classmethod
+    def of(cls: type[Config], **values: Any) -> Config:
+        """A configuration of objects, where Python has them: `TrainConfig.of(env=make_env, set={"gamma": 0.99})`.
+
+        An environment, a labeler, a strategy, a schedule, a learner's class or a backend may be an object, and `set`
+        and `env_kwargs` dicts (`prefrl.settings.objects`).
+
+        Raises:
+            UserError: one of them can be told in no name.
+        """
+        from prefrl.settings.objects import names
+
+        return cls(**{**values, **names(values)})
 
 
 @dataclass(frozen=True)
@@ -291,9 +312,6 @@ class VideoConfig:
     """Of the first state."""
     trust: bool = False
     """Import the environment's package that the run's folder names."""
-
-
-Config = TypeVar("Config", bound=BaselineConfig)
 
 
 def arm_name(config: BaselineConfig) -> str:

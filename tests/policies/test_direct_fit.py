@@ -1,5 +1,7 @@
 """A policy fitted to answers: what it learns, what is held out, taken back or forgotten, and where it starts from."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,7 @@ def answers(count, seed=0, steps=3):
         length = steps - number % 2
         done = rng.uniform(-1, 1, (length, 1)).astype(np.float32)
         seen = rng.normal(3, 5, (length, 2)).astype(np.float32)
-        return make_segment(number, observations=seen, actions=done, rewards=done[:, 0])
+        return make_segment(number, observations=seen, actions=done, rewards=done[:, 0].astype(float))
 
     made = []
     for number in range(count):
@@ -138,6 +140,16 @@ def test_steps_that_lead_astray_are_taken_back():
     torch.testing.assert_close(fit.r_hat.member_rewards(*window()), before)
 
 
+def test_a_start_that_leads_astray_is_taken_back_and_tried_again():
+    fit = fit_of(Start("all", 2), rate=1e-3)
+    fit.add(answers(20))
+    clone, fit._cloning_loss = fit._cloning_loss, lambda shown: clone(shown) * torch.nan
+    assert fit.refit(window(), window(), 2, 0.0).diverged
+    assert fit.r_hat.member_rewards(*window()).abs().max() == 0
+    fit._cloning_loss = clone
+    assert fit.refit(window(), window(), 2, 0.0).updates == 2
+
+
 def test_a_ranking_is_refused():
     left, right = make_preference(1).query.left, make_preference(2).query.left
     ranking = Preference(Query(left, right, kind="ranking"), None, "oracle", 1.0, choice="0>1")
@@ -151,7 +163,7 @@ def test_its_state_goes_on():
     first.add(answers(20))
     first.refit(window(), window(), 7, 0.0)
     second = fit_of(held_out=0.2)
-    second.restore(first.state())
+    second.restore(copy.deepcopy(first.state()))
     for fit in (first, second):
         fit.add(answers(5, seed=3))
         fit.refit(window(), window(), 9, 0.0)

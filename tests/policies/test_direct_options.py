@@ -7,7 +7,8 @@ from helpers import sentence
 
 from prefrl.policies.direct import DIRECT
 from prefrl.policies.direct_options import OF_A_REWARD, OPTIONS, OWN
-from prefrl.policies.methods import METHODS, find_method, make_method
+from prefrl.policies.methods import METHODS, find_method
+from prefrl.run import train
 from prefrl.runs.resolve import resolve
 from prefrl.settings.config import TrainConfig, arm_name, folder_name, from_values, to_toml
 from prefrl.words.errors import UserError
@@ -72,7 +73,6 @@ def test_an_arm_says_its_method():
         ({"method": "cpl", "conservative": 1.5}, "at most 1"),
         ({"method": "cpl", "segment_discount": 0.0}, "at most 1"),
         ({"held_out": 1.0}, "below 1"),
-        ({"clone_segments": "some"}, "none, all or preferred"),
         ({"clone_epochs": -1}, "0 or more"),
         ({"set": ("gamma=0.9",)}, "no setting 'gamma'"),
         ({"set": ("learning_rates=1e-3",)}, "Did you mean 'learning_rate'?"),
@@ -93,11 +93,11 @@ def test_what_it_cannot_use_is_one_sentence(changes, said):
     assert said in refused(**changes)
 
 
-def test_a_method_of_ones_own_is_called_and_checked():
-    config = resolve(replace(DPO, method="test_direct_options:nothing"))
+def test_a_method_of_ones_own_is_called_and_checked(tmp_path):
     with pytest.raises(UserError, match="return a model and an agent") as caught:
-        make_method(config, None, None, None)
+        train(replace(DPO, method="test_direct_options:nothing", out=tmp_path / "run"), quiet=True)
     sentence(caught.value)
+    assert not (tmp_path / "run").exists()
     assert find_method("test_direct_options:nothing") is nothing
 
 

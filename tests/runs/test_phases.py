@@ -48,6 +48,8 @@ def test_a_round_keeps_the_answers_of_those_before(tmp_path: Path) -> None:
         ({"rounds": 2, "schedule": "constant"}, "leave out"),
         ({"rounds": 2, "initial_labels": 0.1}, "leave out"),
         ({"rounds": 2, "overlap": True}, "leave out"),
+        ({"rounds": 2, "session_labels": 5}, "leave out"),
+        ({"reward_at": "end", "learner": "sac", "set": ()}, "reward_at=end"),
     ],
 )
 def test_rounds_that_cannot_be_are_one_sentence(change: dict[str, Any], expected: str) -> None:

@@ -108,3 +108,17 @@ def test_the_sum_of_advantages_is_that_of_rewards_up_to_the_values_of_its_ends(w
             at = int(writer.successors[at, action, 0])
         after = 0.0 if at < 0 else best.value[at]
         assert advantage == pytest.approx(reward + after - best.value[state])
+
+
+@pytest.mark.long
+def test_dpo_finds_the_text_worlds_closed_form(tmp_path):
+    """4 prompts, 6 tokens, length 5, rewarded at the end: 12,000 answers, in minibatches of 1,000."""
+    how = {
+        "env": "prefrl/TokenWriter-v0", "labels": 12_000, "steps": 132_000, "explore_steps": 128_000, "batch": 1000,
+        "keep_steps": 200_000, "initial_epochs": 60, "fit_updates": 60, "phases": 20,
+        "set": ("learning_rate=lin_0.1", "n_steps=25"),
+    }  # fmt: skip
+    run, world = trained(tmp_path, **how), World.make("prefrl/TokenWriter-v0")
+    best = solve(world.anchored(anchor(run, world)), 1.0)
+    assert total_variation(world, best.policy, anchor(run, world)) > 0.2
+    assert apart(run, world, best) <= 0.02
