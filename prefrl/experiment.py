@@ -158,13 +158,14 @@ class Run:
 
     def restore(self, state: checkpoints.State) -> None:
         """Go on from what `state` returned."""
-        self.done, self.episodes = state["done"], [Episode(*episode) for episode in state["episodes"]]
-        self.env.restore(state["env"])
-        self.model.restore(state["model"])
-        self.policy.restore(state["policy"])
-        if self.questions:
-            self.questions.restore(state["questions"])
-        restore_generators(state["generators"])
+        with checkpoints.of_this_version(self.log.folder):
+            self.done, self.episodes = state["done"], [Episode(*episode) for episode in state["episodes"]]
+            self.env.restore(state["env"])
+            self.model.restore(state["model"])
+            self.policy.restore(state["policy"])
+            if self.questions:
+                self.questions.restore(state["questions"])
+            restore_generators(state["generators"])
 
     def finish(self) -> None:
         """Say that the run has come to its end, once every answer is recorded."""

@@ -261,6 +261,16 @@ def test_what_can_not_go_on_is_one_sentence(tmp_path, whole):
         assert said in sentence(caught.value)
 
 
+def test_a_checkpoint_of_another_version_is_one_sentence(tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(Fit, "state", lambda fit: {"as it was": 1})
+        left = broken(replace(SMALL, out=tmp_path / "broken"), after=1000)
+    with pytest.raises(UserError) as caught:
+        resume(left, quiet=True)
+    assert "of another version" in sentence(caught.value)
+    assert "--labels-from" in str(caught.value)
+
+
 def test_resume_takes_no_other_option(tmp_path):
     done = subprocess.run([*PREFRL, "train", "--resume", str(tmp_path), "--seed", "1"], capture_output=True, text=True)
     assert done.returncode == 2
