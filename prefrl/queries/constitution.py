@@ -64,7 +64,7 @@ class Principle:
         try:
             said = np.asarray(self.predicate(segment.observations, segment.actions), np.float64)
             held = np.broadcast_to(said.squeeze() if said.ndim > 1 else said, len(segment))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(
                 f"the predicate of principle {self.name!r} failed on {segment!r:.200} with {in_short(error)}: it is "
                 f"called with observations and actions, a row for each step, and returns whether it holds at each."

@@ -90,7 +90,7 @@ def test_both_arms_step_learn_and_fit_with_subnormal_numbers_as_zero(
 
     spied(Fit, "refit")
     spied(Recorder, "step_wait")
-    shared: dict[str, Any] = {"env": "CartPole-v1", "steps": 4_000, "tensorboard": False}
+    shared: dict[str, Any] = {"env": "CartPole-v1", "steps": 4_000, "preset": "classic", "tensorboard": False}
     asked = TrainConfig(labels=20, overlap=True, out=tmp_path / "learned", **shared)
     in_a_new_thread(lambda: train(asked, quiet=True))
     in_a_new_thread(lambda: run_baseline(BaselineConfig(out=tmp_path / "true", **shared), quiet=True))
