@@ -5,13 +5,14 @@ without it: Gymnasium itself stopped loading plugins at 1.0. Programs that look 
 `gymnasium.envs`, as `prefrl` does, need neither.
 """
 
-from . import atari, exact, mujoco
+from . import atari, exact, mujoco, mujoco_suites
 
 
 def register_envs() -> None:
     """Enter the ids into Gymnasium's registry; the second and later calls change nothing."""
     mujoco.register()
     atari.register()
+    mujoco_suites.register()
     exact.register()
 
 

@@ -10,7 +10,16 @@ from stable_baselines3.common.vec_env import VecEnv
 from prefrl.experience.backends.envpool import EnvPoolVecEnv, step_envpool
 from prefrl.experience.backends.singly import Alone, step_in_turn
 from prefrl.experience.backends.vector import GymnasiumVecEnv, step_own_vector
-from prefrl.experience.backends.wanted import CUT_SHORT, GAME, SEVERAL_GAMES, NotServedError, Wanted, first_limits
+from prefrl.experience.backends.wanted import (
+    CUT_SHORT,
+    GAME,
+    SEVERAL_GAMES,
+    SUCCESS,
+    TELLS_SUCCESS,
+    NotServedError,
+    Wanted,
+    first_limits,
+)
 from prefrl.experience.environments import find_spec
 from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.lookup import lookup
@@ -21,6 +30,8 @@ __all__ = [
     "DRAWS",
     "GAME",
     "SEVERAL_GAMES",
+    "SUCCESS",
+    "TELLS_SUCCESS",
     "Alone",
     "Backend",
     "EnvPoolVecEnv",
