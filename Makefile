@@ -36,7 +36,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) -e ".[fast,sweep,people,postgresql,exchange,dev]"
+	$(PIP) -e ".[fast,sweep,people,postgresql,exchange,judge,dev]"
 	touch $@
 
 clean:

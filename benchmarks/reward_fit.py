@@ -83,8 +83,8 @@ class Behaviour:
     fresh: Pairs
 
 
-def behave(task: str, seed: int) -> Behaviour:
-    """Steps of a Gaussian policy of unit deviation, and answers about them."""
+def acted(task: str, seed: int) -> tuple[Recorder, np.random.Generator, int]:
+    """Steps of a Gaussian policy of unit deviation, the generator that goes on, and the task's segment length."""
     config = resolve(TrainConfig(env=f"prefrl/{task}-v0", seed=seed))
     assert config.n_envs and config.segment_steps
     venv = make_vec_env(config.env, config.n_envs, seed)
@@ -93,9 +93,14 @@ def behave(task: str, seed: int) -> Behaviour:
     low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
     for _ in range(STEPS):
         env.step(np.clip(rng.normal(size=(config.n_envs, *low.shape)), low, high).astype(np.float32))
-    asked = env.pairs(ANSWERS, config.segment_steps, rng).queries()
-    answers = make_labeler("oracle", ("oracle",), seed)(asked)
-    return Behaviour(env, config.segment_steps, answers, env.pairs(FRESH, config.segment_steps, rng))
+    return env, rng, config.segment_steps
+
+
+def behave(task: str, seed: int) -> Behaviour:
+    """Steps of a Gaussian policy, and answers about them."""
+    env, rng, segment_steps = acted(task, seed)
+    answers = make_labeler("oracle", ("oracle",), seed)(env.pairs(ANSWERS, segment_steps, rng).queries())
+    return Behaviour(env, segment_steps, answers, env.pairs(FRESH, segment_steps, rng))
 
 
 def judge(seen: Behaviour, seed: int, setting: Mapping[str, Any]) -> dict[str, float]:

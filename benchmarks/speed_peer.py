@@ -26,7 +26,7 @@ import torch
 from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
 from prefrl.queries.labelers import make_labeler
-from prefrl.queries.strategies import disagreement, select
+from prefrl.queries.strategies import best_first, disagreement
 from prefrl.rewards.fit import Fit
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.run import train
@@ -170,7 +170,8 @@ def measure_scoring(rounds: int = 5, candidates: int = 10_000) -> dict[str, Any]
     rng = np.random.default_rng(0)
 
     def choose() -> None:
-        select(disagreement, r_hat, recorder.pairs(candidates, SEGMENT_STEPS, rng), candidates // 10).queries()
+        pairs = recorder.pairs(candidates, SEGMENT_STEPS, rng)
+        pairs[best_first(disagreement, r_hat, pairs)[: candidates // 10]].queries()
 
     choose()
     rows = []

@@ -55,6 +55,65 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class ReviseConfig:
+    """Judge what a run's policy does beside other things it might have done, and keep what keeps the principles best.
+
+    What is kept is what another run clones first, with --demonstrations.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run whose policy acts."""
+    constitution: tyro.conf.Positional[Path]
+    """The principles, a TOML file; see `prefrl.queries.constitution`."""
+    out: Path | None = None
+    """Folder for what is kept, and what was said; it is made here. Default: revised, in the run's folder."""
+    starts: int = 100
+    """Moments from which the policy acts."""
+    n: int = 8
+    """Times that it acts from each; it comes back by the same reset seed and the same actions."""
+    segment_steps: int = 50
+    """Steps each time."""
+    seed: int = 0
+    """Of the first reset, and of what is drawn."""
+    trust: bool = False
+    """Import the environment's package that the run's folder names."""
+
+
+@dataclass(frozen=True)
+class SolveConfig:
+    """Solve the exact world of runs, and say how far their policies are from its optimum: nothing is sampled."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or folders that hold run folders."""
+    beta: float | None = None
+    """What a nat of divergence from the reference costs. Default: what it cost each run."""
+    trust: bool = False
+    """Import the environment's package that a run's folder names."""
+
+
+@dataclass(frozen=True)
+class BestOfConfig:
+    """Draw n episodes from one start, keep the best by a run's reward, and say what it is worth.
+
+    It is how far a reward carries without a policy trained on it: beside each n stands log n - (n - 1)/n, the nats that
+    the best of n differs from one of them.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run whose reward keeps the best."""
+    n: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Episodes that are drawn."""
+    starts: int = 20
+    """Reset seeds, from each of which the largest n are drawn."""
+    policy: str | None = None
+    """What draws them: a run's folder, or a policy.safetensors. Default: the reference that the run was held near."""
+    seed: int = 0
+    """Of the first start, and of what the policy draws."""
+    trust: bool = False
+    """Import the environment's package that the run's folder names."""
+
+
+@dataclass(frozen=True)
 class SweepConfig:
     """Run a grid: every environment, arm and seed that a TOML file asks for, on this machine or on a Ray cluster.
 
@@ -104,7 +163,7 @@ class EnvsConfig:
     """List the environments that can be asked for by id, with horizon, segment length and reward."""
 
     match: tyro.conf.Positional[str] = ""
-    """Only ids that contain this."""
+    """Only ids that contain this; "package:" imports a package first, and lists what it registers."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +246,43 @@ def _evaluate(config: EvaluateConfig) -> None:
             writer.writerows({"run": run, **measures} for run, measures in measured.items())
 
 
+def _solve(config: SolveConfig) -> None:
+    from prefrl.runs.saved import load_run
+    from prefrl.studies.compare import find_runs
+    from prefrl.studies.plots import measures_table
+    from prefrl.studies.solved import standing
+    from prefrl.words.process import for_small_networks
+
+    for_small_networks()
+    runs = [load_run(folder, config.trust) for folder in find_runs(config.runs)]
+    print(measures_table({str(run.folder): standing(run, config.beta) for run in runs}))
+
+
+def _bestof(config: BestOfConfig) -> None:
+    from prefrl.runs.saved import load_run
+    from prefrl.studies.best_of import best_of
+    from prefrl.studies.plots import measures_table
+    from prefrl.words.process import for_small_networks
+
+    for_small_networks()
+    found = best_of(load_run(config.run, config.trust), config.n, config.starts, config.policy, config.seed)
+    print(measures_table({f"best of {n}": measures for n, measures in found.items()}))
+
+
+def _revise(config: ReviseConfig) -> None:
+    from prefrl.runs.saved import load_run
+    from prefrl.studies.plots import measures_table
+    from prefrl.studies.revise import revise
+    from prefrl.words.process import for_small_networks
+
+    for_small_networks()
+    run, out = load_run(config.run, config.trust), config.out or config.run / "revised"
+    shares = revise(run, config.constitution, out, config.starts, config.n, config.segment_steps, config.seed)
+    if shares:
+        print(measures_table({name: {"before": old, "kept": new} for name, (old, new) in shares.items()}))
+    print(f"`--demonstrations {out}` has a run begin from what was kept.")
+
+
 def _sweep(config: SweepConfig) -> int:
     from prefrl.studies.grid import read_grid
     from prefrl.studies.sweep import sweep, to_run
@@ -253,6 +349,9 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
     "sweep": (SweepConfig, _sweep),
     "plot": (PlotConfig, _plot),
     "evaluate": (EvaluateConfig, _evaluate),
+    "solve": (SolveConfig, _solve),
+    "bestof": (BestOfConfig, _bestof),
+    "revise": (ReviseConfig, _revise),
     "report": (ReportConfig, _report),
     "envs": (EnvsConfig, _envs),
     "check": (CheckConfig, _check),
@@ -262,7 +361,17 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int | None]]] = {
 }
 
 
-LOOKING = (PlotConfig, EvaluateConfig, ReportConfig, LabelConfig, LabelsConfig, VideoConfig)
+LOOKING = (
+    PlotConfig,
+    EvaluateConfig,
+    SolveConfig,
+    BestOfConfig,
+    ReviseConfig,
+    ReportConfig,
+    LabelConfig,
+    LabelsConfig,
+    VideoConfig,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

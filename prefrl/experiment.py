@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from prefrl.experience.clips import scene_reader
 from prefrl.experience.recorder import Episode, Recorder, mean_true_return, success_rate
 from prefrl.experience.task import Task
-from prefrl.policies.methods import make_method
+from prefrl.policies.methods import better_segments, make_method
 from prefrl.queries.answering import Replies
 from prefrl.queries.questions import Questions, make_questions
 from prefrl.runs import checkpoint as checkpoints
@@ -53,7 +53,15 @@ class Run:
         self.done, self.births, self.episodes = 0, births, list[Episode]()
         ask_rng, fit_rng, watch_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(3))
         venv = self._born()
-        self.env = Recorder(venv, config.env, config.seed, config.keep_steps, self._scenes(venv))
+        self.env = Recorder(
+            venv,
+            config.env,
+            config.seed,
+            config.keep_steps,
+            self._scenes(venv),
+            config.same_start,
+            config.replay_steps,
+        )
         self.model, self.policy = make_method(config, self.env, fit_rng, watch_rng)
         self.questions = make_questions(config, self.model, log.folder, ask_rng, progress.quiet)
         self.schedule = schedule(config, self.policy.rollout_steps)
@@ -74,6 +82,8 @@ class Run:
         """Let the untrained policy act, and take in the answers that were there before."""
         with self.log.part("learn"):
             self.policy.explore(self.config.explore_steps // self.config.n_envs)
+        if self.questions:
+            self.questions.prefer(better_segments(self.config), self.env)
         self.model.begin(self.questions.inherited if self.questions else [])
 
     def ask(self, phase: Phase) -> list[Query]:
@@ -149,13 +159,14 @@ class Run:
 
     def restore(self, state: checkpoints.State) -> None:
         """Go on from what `state` returned."""
-        self.done, self.episodes = state["done"], [Episode(*episode) for episode in state["episodes"]]
-        self.env.restore(state["env"])
-        self.model.restore(state["model"])
-        self.policy.restore(state["policy"])
-        if self.questions:
-            self.questions.restore(state["questions"])
-        restore_generators(state["generators"])
+        with checkpoints.of_this_version(self.log.folder):
+            self.done, self.episodes = state["done"], [Episode(*episode) for episode in state["episodes"]]
+            self.env.restore(state["env"])
+            self.model.restore(state["model"])
+            self.policy.restore(state["policy"])
+            if self.questions:
+                self.questions.restore(state["questions"])
+            restore_generators(state["generators"])
 
     def finish(self) -> None:
         """Say that the run has come to its end, once every answer is recorded."""
@@ -229,7 +240,7 @@ def opened(config: Resolved, quiet: bool = False, resume: bool = False) -> Itera
         stack.callback(run.close)
         stack.callback(run.save)
         stack.enter_context(in_words(config))
-        stack.enter_context(Awaited(log, lambda: run.env.steps, quiet))
+        stack.enter_context(Awaited(log, lambda: run.env.steps, quiet, config.steps))
         if state:
             run.restore(state)
         else:

@@ -15,8 +15,10 @@ from prefrl.settings.config import TrainConfig, to_toml
 from prefrl.words.preference import Query
 
 
-def make_queries(task: Task | str, count: int, segment_steps: int, seed: int = 0) -> list[Query]:
-    """Pairs of segments of random actions in a task, or in the one of this id, with what they can be drawn from."""
+def make_queries(
+    task: Task | str, count: int, segment_steps: int, seed: int = 0, kind: str = "pair", k: int = 2
+) -> list[Query]:
+    """Pairs, or sets, of segments of random actions in a task, or the one of this id, and what they are drawn from."""
     task = replace(task if isinstance(task, Task) else Task(task), backend="gymnasium")
     venv = task.make_vec(2, seed, render_mode="rgb_array")
     recorder = Recorder(venv, task.env_id, seed, 10_000, scene_reader(venv))
@@ -25,7 +27,7 @@ def make_queries(task: Task | str, count: int, segment_steps: int, seed: int = 0
     venv.action_space.seed(seed)
     for _ in range(3 * segment_steps):
         recorder.step(np.stack([venv.action_space.sample() for _ in range(2)]))
-    queries = recorder.pairs(count, segment_steps, rng).queries()
+    queries = recorder.pairs(count, segment_steps, rng, k=k).queries(kind)
     venv.close()
     return queries
 

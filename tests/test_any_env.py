@@ -419,16 +419,19 @@ def test_the_guide_runs_as_it_stands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    (code,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    code, program = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     Path("balloon.py").write_text(code)
     commands = re.findall(r"^prefrl (.+)$", GUIDE, re.MULTILINE)
-    assert [command.split()[0] for command in commands] == ["check", "train", "baseline"]
+    assert [command.split()[0] for command in commands] == ["envs", "check", "train", "baseline", "evaluate", "report"]
     try:
-        assert [main(command.split()) for command in commands] == [0, 0, 0]
-        assert main(["envs", "Balloon"]) == 0
+        for command in commands:
+            assert main(command.split()) == 0, command
+        exec(compile(program, "guide", "exec"), {"__name__": "guide"})
     finally:
         sys.modules.pop("balloon", None)
-    assert "fit for learning" in (said := capsys.readouterr().out)
-    assert re.search(r"^Balloon-v0 +100 +20 +1 at half height", said, re.MULTILINE)
+    assert "Balloon-v0 is fit for learning" in (said := capsys.readouterr().out)
+    assert re.search(r"^balloon:Balloon-v0 +100 +20 +1 at half height", said, re.MULTILINE)
+    assert Path("balloon.html").stat().st_size > 10_000
+    assert Path("policy.zip").exists()
     run = prefrl.load_run("runs/balloon")
     assert run.metrics["true_return"][-1] > 1.3 * run.metrics["true_return"][0]

@@ -44,7 +44,7 @@ def tree() -> str:
         name = f"{deep[2:]}{path.parent.name}/" if path.name == "__init__.py" else f"{deep}{path.name}"
         lines.append(f"{name:<26}{said}")
     beside = {
-        "envs/": "the paper's environments, robots and Atari games, as a Gymnasium plugin (imported as prefrl_envs)",
+        "envs/": "the paper's environments, and worlds to solve, as a Gymnasium plugin (imported as prefrl_envs)",
         "tests/": "the same rooms, one file for each of theirs",
         "benchmarks/": "one question each: a command, its committed raw data, a figure",
     }

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -57,6 +58,25 @@ class FragileEnv(gym.Env):
         return np.array([self.place, self.place**2], np.float32)
 
 
+def near_one(observations, actions):
+    """A principle of tests/judge.toml."""
+    return np.clip(1 - np.abs(observations[:, 0] - 1), 0, 1)
+
+
+def with_little_effort(observations, actions):
+    """Another."""
+    return np.abs(actions[:, 0]) < 0.5
+
+
+class FragileFork(FragileEnv):
+    """The same, from one of two places."""
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = float(self.np_random.choice((-1, 1)))
+        return self._shown(), {}
+
+
 class FragileScreen(FragileEnv):
     """The same as the newest of four frames, with the place as a bright column."""
 
@@ -74,25 +94,50 @@ class FragileScreen(FragileEnv):
 
 
 gym.register("prefrl-tests/Fragile-v0", FragileEnv, max_episode_steps=20)
+gym.register("prefrl-tests/FragileFork-v0", FragileFork, max_episode_steps=20)
 gym.register("prefrl-tests/FragileScreen-v0", FragileScreen, max_episode_steps=20)
 
 SMALL = TrainConfig(
     env="prefrl-tests/Fragile-v0", steps=1600, labels=40, n_envs=2, segment_steps=8, set=("n_steps=32", "n_epochs=2"),
     initial_epochs=4, fit_updates=4, phases=12, tensorboard=False,
 )  # fmt: skip
+REPLAYING = (
+    "buffer_size=600", "learning_starts=50", "batch_size=8", "gradient_steps=2", "policy_kwargs={net_arch = [8]}",
+)  # fmt: skip
 KINDS = {
+    "judge": replace(SMALL, labeler="judge", constitution=Path(__file__).parent / "judge.toml"),
     "plain": SMALL,
     "irrational": replace(SMALL, teachers=("stochastic", "mistake", "skip", "right80"), strategy="coverage"),
+    "same start": replace(
+        SMALL, env="prefrl-tests/FragileFork-v0", labels=20, explore_steps=400, pairs="same-start", teachers=("soft",),
+    ),
+    "rankings": replace(SMALL, question="ranking", labels=24, teachers=("stochastic", "equal", "right80")),
+    "best": replace(SMALL, question="best", k=3, labels=24),
     "overlap": replace(SMALL, overlap=True),
     "target": replace(SMALL, objective="target", max_answers=10),
     "frozen": replace(SMALL, freeze_reward_at=0.4),
     "a2c": replace(SMALL, learner="a2c", set=("n_steps=32",)),
     "trpo": replace(SMALL, learner="trpo", set=("n_steps=32",), entropy_bonus=0.01),
+    "sac": replace(SMALL, learner="sac", set=REPLAYING, explore_steps=160),
+    "td3": replace(SMALL, learner="td3", set=(*REPLAYING, "action_noise=0.1"), unsupervised=False),
     "sde": replace(SMALL, set=(*SMALL.set, "use_sde=true")),
     "pixels": replace(SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400),
+    "pixels, a2c": replace(
+        SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400, learner="a2c", set=()
+    ),
+    "dpo": replace(SMALL, method="dpo", set=("n_steps=32",)),
+    "cpl": replace(SMALL, method="cpl", set=("n_steps=32",), clone_epochs=2, strategy="entropy", max_answers=30),
+    "dpo on pixels": replace(
+        SMALL, env="prefrl-tests/FragileScreen-v0", steps=800, labels=8, keep_steps=400, method="dpo",
+        set=("n_steps=32",), clone_segments="preferred", clone_epochs=1,
+    ),
     "anchored": replace(SMALL, kl_beta=0.1, kl_target=1.0),
+    "rounds": replace(SMALL, rounds=3, reward_at="end", kl_beta=0.1),
     "true reward": BaselineConfig(
         env=SMALL.env, steps=SMALL.steps, n_envs=2, set=SMALL.set, tensorboard=False
+    ),
+    "true reward, sac": BaselineConfig(
+        env=SMALL.env, steps=SMALL.steps, n_envs=2, learner="sac", set=REPLAYING, tensorboard=False
     ),
 }  # fmt: skip
 
@@ -132,7 +177,7 @@ def same(one, other):
 
 def asked_and_answered(folder):
     with Store(folder / "labels.sqlite") as store:
-        return [(p.query.key, p.mu, p.labeler) for p in store.answers()[0]]
+        return [(p.query.key, p.mu, p.choice, p.labeler) for p in store.answers()[0]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -143,9 +188,18 @@ def test_a_run_that_broke_off_ends_as_the_unbroken_one(tmp_path, kind):
     assert checkpoint.newest(left)[0] < 0.7 * config.steps
     resume(left, quiet=True)
     assert set(same(whole, left).values()) == {True}
-    if kind != "true reward":
+    if isinstance(config, TrainConfig):
         assert asked_and_answered(whole) == asked_and_answered(left)
     assert is_finished(left)
+
+
+def test_a_run_that_began_with_cloned_behaviour_goes_on_from_it(tmp_path, whole):
+    config = replace(SMALL, demonstrations=(str(whole),), demonstration_steps=200, cloning_epochs=2, kl_beta=0.1)
+    config = replace(config, demonstration_labels=10)
+    unbroken = run(replace(config, out=tmp_path / "unbroken"))
+    left = broken(replace(config, out=tmp_path / "broken"), after=400 + int(0.7 * config.steps))
+    resume(left, quiet=True)
+    assert set(same(unbroken, left).values()) == {True}
 
 
 def test_a_run_that_breaks_off_again_and_again_ends_as_the_unbroken_one(tmp_path, whole):
@@ -205,6 +259,16 @@ def test_what_can_not_go_on_is_one_sentence(tmp_path, whole):
         with pytest.raises(UserError) as caught:
             resume(folder, quiet=True)
         assert said in sentence(caught.value)
+
+
+def test_a_checkpoint_of_another_version_is_one_sentence(tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(Fit, "state", lambda fit: {"as it was": 1})
+        left = broken(replace(SMALL, out=tmp_path / "broken"), after=1000)
+    with pytest.raises(UserError) as caught:
+        resume(left, quiet=True)
+    assert "of another version" in sentence(caught.value)
+    assert "--labels-from" in str(caught.value)
 
 
 def test_resume_takes_no_other_option(tmp_path):

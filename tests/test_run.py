@@ -16,12 +16,15 @@ from helpers import sentence
 import prefrl
 from prefrl.experience.backends import make_vec_env
 from prefrl.experience.recorder import Recorder
+from prefrl.queries.exchange import report
 from prefrl.queries.store import Store
 from prefrl.runs.resolve import resolve
 from prefrl.runs.runlog import read_table
+from prefrl.runs.saved import load_run
 from prefrl.settings.config import BaselineConfig, TrainConfig, from_toml
+from prefrl.studies.report import label_log, write_page
 from prefrl.words.errors import UserError
-from prefrl.words.preference import Preference
+from prefrl.words.preference import Preference, choice_of, word_of
 
 SMALL = TrainConfig(
     env="Pendulum-v1",
@@ -76,6 +79,16 @@ class UprightLabeler:
             Preference(q, float(q.left.observations[:, 0].sum() > q.right.observations[:, 0].sum()), "upright", 1.0)
             for q in queries
         ]
+
+
+def ranks_poles(seed):
+    """A labeler of one's own that puts clips in order of the pole's height."""
+
+    def label(queries):
+        heights = [[-float(s.observations[:, 0].sum()) for s in q.segments] for q in queries]
+        return [Preference(q, None, "poles", 1.0, choice=choice_of(h)) for q, h in zip(queries, heights, strict=True)]
+
+    return label
 
 
 def skip_every_third(seed):
@@ -189,8 +202,9 @@ def test_mujoco_runs_repeat_too(tmp_path):
 
 def test_the_learner_is_blind_to_the_true_reward(tmp_path):
     """With rewards that are huge noise, everything but the measures of the true reward is as it was."""
+    shared = {"labeler": f"{__name__}:UprightLabeler", "preset": "classic"}
     seeing, blind = (
-        prefrl.train(replace(SMALL, env=env, labeler=f"{__name__}:UprightLabeler", out=tmp_path / env), quiet=True)
+        prefrl.train(replace(SMALL, **shared, env=env, out=tmp_path / env), quiet=True)
         for env in ("Pendulum-v1", "PoisonedPendulum-v0")
     )
     for a, b in zip(rows(seeing), rows(blind), strict=True):
@@ -243,6 +257,7 @@ def test_answers_may_come_back_later(tmp_path):
 def test_the_run_folder_has_every_part_and_can_be_run_again(tmp_path):
     folder = prefrl.train(replace(SMALL, tensorboard=True, out=tmp_path / "run"), quiet=True)
     assert {path.name for path in folder.iterdir()} == {
+        ".lock",
         "config.toml",
         "labels.sqlite",
         "metrics.csv",
@@ -509,3 +524,67 @@ def test_questions_in_a_store_elsewhere_keep_their_run(tmp_path):
     with pytest.raises(UserError, match="made None"):
         prefrl.train(replace(wrong, store=f"sqlite:///{tmp_path / 'others.db'}"), quiet=True)
     assert not (tmp_path / "other").exists()
+
+
+def test_rankings_are_asked_answered_learned_from_and_counted_as_questions(tmp_path):
+    config = replace(SMALL, question="ranking", k=3, labels=16, teachers=("skip", "equal"), out=tmp_path / "ranked")
+    folder = prefrl.train(config, quiet=True)
+    assert from_toml(TrainConfig, folder / "config.toml").k == 3
+    metrics = read_table(folder / "metrics.csv")
+    assert metrics["labels_asked"][-1] == 16
+    assert metrics["comparisons"][-1] == 3 * metrics["labels_answered"][-1] > 0
+    assert metrics["held_out_accuracy"][-1] > 0.6
+    with Store(folder / "labels.sqlite") as store:
+        answers, counts = store.answers()[0], store.counts()
+        said = report(store)
+    assert (counts.asked, counts.answered) == (16, metrics["labels_answered"][-1])
+    assert counts.seconds == pytest.approx(metrics["labelling_seconds"][-1], rel=1e-4)
+    assert "choice" in said
+    for answer in answers:
+        assert len({segment.occasion for segment in answer.query.segments}) == 3
+        if answer.is_decided and "=" not in answer.choice:
+            returns = [segment.rewards.sum() for segment in answer.query.segments]
+            assert answer.ranks == tuple(np.argsort(np.argsort([-r for r in returns])))
+    log = label_log(load_run(folder), clips=2)
+    assert [entry.answer for entry in log] == [word_of(None, answer.choice) for answer in answers]
+    assert {len(entry.sides) for entry in log} == {0, 3}
+    write_page([folder], tmp_path / "page.html", clips=1, steps=800)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "100 % of it so" in page
+    assert "% for left" not in page
+    # Its answers begin a run that asks for the best of four, and one that asks about pairs.
+    later = replace(SMALL, labels=8, labels_from=(str(folder),), steps=2000)
+    for more in ({"question": "best", "out": tmp_path / "best"}, {"out": tmp_path / "pairs"}):
+        metrics = read_table(prefrl.train(replace(later, **more), quiet=True) / "metrics.csv")
+        assert metrics["labels_answered"][-1] == 8
+        assert metrics.get("comparisons", [None])[-1] == (24 if "question" in more else None)
+
+
+def test_a_labeler_of_ones_own_may_rank(tmp_path):
+    config = replace(SMALL, steps=2000, question="ranking", labels=8, labeler=f"{__name__}:ranks_poles")
+    folder = prefrl.train(replace(config, out=tmp_path / "run"), quiet=True)
+    with Store(folder / "labels.sqlite") as store:
+        assert {answer.labeler for answer in store.answers()[0]} == {"poles"}
+        assert store.counts().answered == 8
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"question": "ranking", "k": 1}, "k=1 segments cannot be put in order"),
+        ({"question": "best", "k": 65}, "from 2 to 64"),
+        ({"question": "ranking", "k": 10, "labeler": "human"}, "from 2 to 9"),
+        ({"k": 4}, "--question ranking"),
+        ({"likelihood": "all-pairs"}, "asks for none"),
+        ({"margin": 1.0}, "the oracle never says"),
+        ({"question": "ranking", "method": "dpo", "set": ()}, "method 'dpo' learns from those alone"),
+        ({"question": "best", "labeler": "judge"}, "a judge knows pairs alone"),
+        ({"margin": -1.0}, "must be zero"),
+        ({"question": "ranking", "k": 9, "labels": 60}, "(9 segments of 20 each)"),
+    ],
+)
+def test_what_is_no_ranking_is_one_sentence(tmp_path, given, said):
+    with pytest.raises(UserError) as caught:
+        resolve(replace(SMALL, out=tmp_path / "never", **given))
+    assert said in sentence(caught.value)
+    assert not (tmp_path / "never").exists()

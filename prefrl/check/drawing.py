@@ -4,58 +4,81 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
 from typing import Any
 
-from prefrl.check.words import DISPLAY, PACKAGES, Finding, one_line, package
+from prefrl.check.words import Finding, one_line, package
+
+LIBRARIES = ("egl", "osmesa")  # without a screen, the faster first
+NAMED = 'name it "package:Id-v0", after the module that registers it, so that another process finds it.'
 
 
-def rendering_finding(base: Any) -> Finding:
-    """Whether a person could be shown it, tried in a process of its own: a missing display may end the process."""
+def rendering_finding(
+    base: Any, env_id: str | None = None, kwargs: dict[str, Any] | None = None, seconds: float = 120.0
+) -> Finding:
+    """Whether a person could be shown it, tried in a process of its own: a missing display may end the process.
+
+    Args:
+        base: the environment, unwrapped.
+        env_id: by which the other process makes it anew, importing its package; None for its own.
+        kwargs: arguments of the environment, over those that it is registered with.
+        seconds: that drawing may take.
+    """
+    from prefrl.experience.environments import as_sent
+
     fix = "declare 'rgb_array' in metadata['render_modes'] and return (h, w, 3) uint8 from render(), or ask an oracle."
-    modes = base.metadata.get("render_modes") or []
+    modes = (getattr(base, "metadata", None) or {}).get("render_modes") or []
     if "rgb_array" not in modes:
         says = f"it has no render mode 'rgb_array' (it has {list(modes)}): a person cannot be shown it."
         return Finding("rendering", "warning", says, fix)
-    uses_mujoco = any("mujoco" in kind.__module__ for kind in type(base).__mro__)
+    spec = getattr(base, "spec", None)
+    name: Any = env_id or (spec.id if spec else None)
+    if name is None:
+        says = "it cannot be drawn in a process of its own: it was registered under no id."
+        return Finding("rendering", "warning", says, NAMED)
+    about = {"sent": as_sent(name, spec) if spec else {"env_id": name}, "kwargs": kwargs or {}}
     try:
-        spec = pickle.dumps(base.spec)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        says = f"it cannot be drawn in a process of its own: {one_line(error)}."
-        return Finding("rendering", "warning", says, "register it by an importable entry point, 'module:Class'.")
-    said = draw_apart(spec, None)
-    if "error" in said and uses_mujoco and "MUJOCO_GL" not in os.environ:
-        for library in ("egl", "osmesa"):
-            if "error" not in draw_apart(spec, library):
+        asked = json.dumps(about)
+    except (TypeError, ValueError):  # an argument that only this process has; the id has it where it is registered
+        asked = json.dumps({"sent": {"env_id": name}, "kwargs": {}})
+    said = draw_apart(asked, None, seconds)
+    if "error" in said and "MUJOCO_GL" not in os.environ and {"mujoco", "dm_control"} & sys.modules.keys():
+        for library in LIBRARIES:
+            if "error" not in draw_apart(asked, library, seconds):
                 says = f"it can be drawn where MUJOCO_GL={library} is set, and it is not; oracles need no pictures."
                 return Finding("rendering", "warning", says, f"set MUJOCO_GL={library} before people are asked.")
     if "error" in said:
         says = f"it cannot be drawn for a person ({said['error']}); oracles need no pictures."
-        return Finding("rendering", "warning", says, package(said["error"], PACKAGES[DISPLAY] if uses_mujoco else fix))
+        otherwise = NAMED if "another process does not know" in said["error"] else fix
+        return Finding("rendering", "warning", says, package(said["error"], otherwise))
     if not said["varies"]:
         return Finding("rendering", "warning", "render() returns a picture of one colour.", fix)
     return Finding("rendering", "ok", f"a person can be shown it, {said['shape'][1]} x {said['shape'][0]} pixels.")
 
 
-def draw_apart(spec: bytes, library: str | None) -> dict[str, Any]:
+def draw_apart(asked: str, library: str | None, seconds: float = 120.0) -> dict[str, Any]:
     """Make, reset and draw an environment in another process.
 
     Args:
-        spec: Gymnasium's specification, pickled; it goes to our own process and nowhere else.
+        asked: which, as JSON: its id, which imports its package there, and arguments.
         library: what MUJOCO_GL is set to; None leaves it as it is.
+        seconds: that it may take.
 
     Returns:
         shape and varies (whether its pixels differ), or error, a clause.
     """
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)} | ({"MUJOCO_GL": library} if library else {})
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)} | (
+        {"MUJOCO_GL": library, "PYOPENGL_PLATFORM": library} if library else {}
+    )
     command = [sys.executable, "-P", "-c", "from prefrl.check.drawing import draw; draw()"]
     try:
-        done = subprocess.run(command, input=spec, capture_output=True, env=environ, timeout=120, check=False)
+        done = subprocess.run(
+            command, input=asked.encode(), capture_output=True, env=environ, timeout=seconds, check=False
+        )
     except subprocess.TimeoutExpired:
-        return {"error": "it took more than two minutes"}
+        return {"error": f"it took more than {seconds:.0f} s"}
     try:
         said: dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])
     except (IndexError, ValueError):
@@ -68,10 +91,16 @@ def draw() -> None:
     """The other process of `draw_apart`: draw the environment that standard input specifies, and say what came out."""
     import gymnasium
 
+    from prefrl.experience.clips import without_screen
+    from prefrl.experience.environments import arrive
     from prefrl.experience.pictures import picture
 
+    without_screen()
+    about = json.load(sys.stdin)
     try:
-        env: Any = gymnasium.make(pickle.load(sys.stdin.buffer), render_mode="rgb_array", disable_env_checker=True)
+        name = arrive(about["sent"]).rpartition(":")[2]
+        kwargs = {**about["kwargs"], "render_mode": "rgb_array"}
+        env: Any = gymnasium.make(name, disable_env_checker=True, **kwargs)
         env.reset(seed=0)
         drawn = picture(env.render())
         said: dict[str, Any] = {"shape": drawn.shape, "varies": bool((drawn != drawn.flat[0]).any())}

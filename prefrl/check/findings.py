@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import re
+import traceback
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefrl.check.played import Rollout, first_difference, roll, unsound
-from prefrl.check.reading import alignment, correlation_or_zero, place, score_cells
-from prefrl.check.words import ENVPOOL, Finding, one_line, package, sentence, short
+from prefrl.check.played import Rollout, before_flattening, first_difference, parts_of, roll, unsound
+from prefrl.check.reading import alignment, place, score_cells
+from prefrl.check.words import Finding, one_line, sentence, short
 
 if TYPE_CHECKING:
     from prefrl.experience.task import Task
+    from prefrl.runs.resolve import EnvironmentFacts
 
 LINEAR = 0.999  # correlation from which one number is another one, scaled and shifted
-PAIRS = 300  # questions that the oracle is asked
-ENVS = 8  # environments in parallel, where a run would have several
 
 # Gymnasium's advice about bounds. Inputs are normalised here, and `spaces_findings` has its own word on actions.
 NOT_OURS = ("infinity", "symmetric and normalized")
 
 
-def api_finding(base: Any, seed: int, told: list[str]) -> Finding:
-    """Gymnasium's own checker on the unwrapped environment, and what Gymnasium warned of while it was made."""
+def api_finding(task: Task, seed: int, told: list[str]) -> Finding:
+    """Gymnasium's own checker on the unwrapped environment, and what Gymnasium warned of while it was made.
+
+    Whatever a run takes as it is, such as float64 where float32 was declared, is a warning; what stops a run fails
+    below, where it is stepped. Of determinism the line `seeding` has the last word: the checker resets an environment
+    that was used, and takes NaN for another number.
+    """
     from gymnasium.utils.env_checker import check_env
 
+    base = task.make().unwrapped
     base.action_space.seed(seed)
+    fix = "change the environment until gymnasium.utils.env_checker.check_env passes; a run takes it as it is."
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            check_env(base, skip_render_check=True)
+            check_env(base, skip_render_check=True, skip_close_check=True)
         except Exception as error:  # the checker asserts, and lets through what the environment raises
-            fix = "change the environment until gymnasium.utils.env_checker.check_env passes."
-            return Finding("api", "fail", sentence(f"Gymnasium's checker says: {one_line(error)}"), fix)
+            if "determinis" not in str(error).lower():
+                says = sentence(f"Gymnasium's checker says: {_said(error)}")
+                return Finding("api", "warning", says, fix)
+        finally:
+            with contextlib.suppress(Exception):
+                base.close()
     heard = [re.sub(r"\x1b\[\d*m", "", text) for text in [*told, *(str(warning.message) for warning in caught)]]
     ours = [text.removeprefix("WARN: ") for text in heard if text.startswith("WARN: ")]
     ours = list(dict.fromkeys(text for text in ours if not any(phrase in text for phrase in NOT_OURS)))
@@ -46,13 +58,39 @@ def api_finding(base: Any, seed: int, told: list[str]) -> Finding:
     return Finding("api", "ok", "Gymnasium's checker finds nothing wrong.")
 
 
-def seeding_finding(env: Any, seed: int, nondeterministic: bool, steps: int = 200) -> Finding:
-    """Whether a seed and the actions decide the episode, and whether another seed gives another."""
-    first, again, *others = (roll(env, [("random", steps)], s, seed) for s in (seed, seed, seed + 1, seed + 2))
+def _said(error: Exception) -> str:
+    """What it says; of one without a word, its kind and the line that raised it."""
+    if str(error).strip():
+        return one_line(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(frame.filename).name} line {frame.lineno}, `{short(frame.line)}`"
+
+
+def seeding_finding(task: Task, seed: int, declared: bool, steps: int) -> Finding:
+    """Whether a seed and the actions decide the episode of a new instance, and whether another seed gives another.
+
+    Args:
+        task: the environment.
+        seed: of the first episode.
+        declared: whether it is registered as one that no seed decides.
+        steps: of each episode that is compared.
+    """
+    plan = [("random", steps)]
+    made = [task.make().env for _ in range(2)]  # as every run makes them: what an instance remembers is no fault
+    first, again = (roll(env, plan, seed, seed) for env in made)
+    others = [roll(made[1], plan, seed + other, seed) for other in (1, 2)]
+    for env in made:
+        with contextlib.suppress(Exception):
+            env.close()
     if (step := first_difference(first, again)) is not None:
-        says = f"the same seed and the same actions give different episodes, from step {step} on."
-        fix = "draw everything random from self.np_random, after super().reset(seed=seed) in reset()."
-        return Finding("seeding", "warning" if nondeterministic else "fail", says, fix)
+        says = f"the same seed and the same actions give different episodes, from step {step} on"
+        if declared:
+            return Finding("seeding", "ok", f"{says}, as it is registered (nondeterministic=True).")
+        fix = (
+            "draw everything random from self.np_random, after super().reset(seed=seed) in reset(); a simulator that "
+            "cannot is registered with nondeterministic=True, and no two runs of it are alike."
+        )
+        return Finding("seeding", "warning", f"{says}.", fix)
     if all(first_difference(first, other) is None for other in others):
         says = f"three seeds give the same {len(first.rewards)} steps under the same actions."
         fix = "none if that is meant; else draw the start from self.np_random, so that clips differ."
@@ -60,23 +98,31 @@ def seeding_finding(env: Any, seed: int, nondeterministic: bool, steps: int = 20
     return Finding("seeding", "ok", f"the same seed gives the same {len(first.rewards)} steps, another seed others.")
 
 
-def spaces_findings(env: Any, base: Any) -> list[Finding]:
-    """What the learner sees and does, and how a picture is laid out."""
+def spaces_findings(env: Any, about: EnvironmentFacts, is_chosen: bool) -> list[Finding]:
+    """What the learner sees and does, and how a picture is laid out.
+
+    Args:
+        env: as a run has it.
+        about: it.
+        is_chosen: whether the wrappers around it are those that it was found to need.
+    """
     from gymnasium import spaces
 
+    from prefrl.experience.wrappers import RESCALED, needed
     from prefrl.words.spaces import SMALLEST_IMAGE, channels_first, is_image
 
-    seen, raw, act = env.observation_space, base.observation_space, env.action_space
-    acts = f"{type(act).__name__}{tuple(act.shape)}" if isinstance(act, spaces.Box) else str(act)
+    seen, raw, act, own = env.observation_space, before_flattening(env), env.action_space, env.unwrapped.action_space
+    acts = f"{type(act).__name__}{tuple(act.shape)}" if isinstance(act, spaces.Box) else short(act)
     kind = f"{np.dtype(seen.dtype)} {seen.shape}"
     came = "" if raw.shape == seen.shape else f", flattened from {short(raw)}"
     found = [Finding("spaces", "ok", f"a learner sees {kind}{came}, and acts in {acts}.")]
-    if isinstance(act, spaces.Box) and np.isfinite([act.low, act.high]).all():
-        reach = (act.high.astype(np.float64) - act.low) / 2
-        if reach.max() > 10 or reach.min() < 0.1:
-            says = f"actions span {act.low.min():g} to {act.high.max():g}, and a policy begins with noise of size 1."
-            fix = "wrap it in gymnasium.wrappers.RescaleAction(env, -1, 1)."
-            found.append(Finding("actions", "warning", says, fix))
+    if isinstance(act, spaces.Box):
+        ends = f"{own.low.min():g} to {own.high.max():g}" if isinstance(own, spaces.Box) else short(own)
+        off = f"actions span {ends}, and a policy begins with noise of size 1 around 0"
+        if is_chosen and RESCALED in about.wrappers:
+            found.append(Finding("actions", "ok", f"{off}: a run puts {RESCALED} around it."))
+        elif needed(act):
+            found.append(Finding("actions", "warning", f"{off}.", f'give --wrapper "{RESCALED}", or none at all.'))
     if is_image(seen):
         depth, height, width = channels_first(seen.shape)
         place = "first" if channels_first(seen.shape) == seen.shape else "last"
@@ -88,7 +134,36 @@ def spaces_findings(env: Any, base: Any) -> list[Finding]:
             f"{SMALLEST_IMAGE} or more, to have a convolution; else nothing."
         )
         found.append(Finding("image", "warning", says, fix))
+    elif pictures := [(key, part) for key, part in parts_of(raw) if is_image(part)]:
+        key, part = pictures[0]
+        says = (
+            f"the picture {part.shape} at {key!r} is flattened with the rest into {seen.shape[0]} numbers, which no "
+            f"convolution sees."
+        )
+        fix = f'give --wrapper "prefrl.experience.wrappers:ShowOnly key={key}" to learn from it alone; else nothing.'
+        found.append(Finding("image", "warning", says, fix))
     return found
+
+
+def precision_findings(rollout: Rollout) -> list[Finding]:
+    """Whether float32, in which everything is learned, can tell apart what the environment shows."""
+    wide = rollout.wide
+    if wide is None or len(wide) < 2 or not np.isfinite(wide).all():
+        return []
+    spread = wide.std(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        missed = np.sqrt(((wide - wide.astype(np.float32).astype(np.float64)) ** 2).mean(axis=0))
+    varies = spread > 1e-12 * np.abs(wide).max(axis=0)
+    lost = varies & (missed > 0.1 * spread)
+    if not lost.any():
+        return []
+    at = int(np.argmax(lost))
+    says = f"observation {at} is about {wide[:, at].mean():g} and varies by {spread[at]:.2g}, which float32 cannot hold"
+    says += f" ({lost.sum()} of {varies.sum()} numbers that vary)."
+    by = [float(f"{mean:.9g}") if gone else 0.0 for mean, gone in zip(wide.mean(axis=0), lost, strict=True)]
+    told = str(by[0] if len(set(by)) == 1 else by).replace(" ", "") if len(by) <= 12 else "..., a number for each"
+    fix = f'give --wrapper "prefrl.experience.wrappers:Shifted by={told}", or show the difference to a start.'
+    return [Finding("precision", "fail" if (lost == varies).all() else "warning", says, fix)]
 
 
 def sound_findings(rollout: Rollout) -> list[Finding]:
@@ -116,54 +191,6 @@ def sound_findings(rollout: Rollout) -> list[Finding]:
         found.append(Finding("finite", "fail", f"{', and '.join(bad)}.", fix))
     elif steps:
         found.append(Finding("finite", "ok", "all observations and rewards are finite."))
-    return found
-
-
-def episode_findings(rollout: Rollout, horizon: int | None, segment_steps: int) -> list[Finding]:
-    """Where episodes end, whether that tells the task, and whether a segment fits in."""
-    last = np.flatnonzero(rollout.ended)
-    lengths = rollout.offset[last] + 1
-    returns = (rollout.scores + rollout.rewards)[last] if len(last) else np.zeros(0)
-    by_itself = rollout.ended[last] == 2
-    found = []
-    if by_itself.any():
-        low, high = lengths[by_itself].min(), lengths[by_itself].max()
-        says = (
-            f"{by_itself.sum()} of {len(last)} episodes ended by themselves, after {low} to {high} steps: where an "
-            f"episode ends says something of the task that no person was asked about."
-        )
-        fix = "train with --fixed-horizon, which wraps it in prefrl.FixedHorizon, or take the end out of it."
-        found.append(Finding("ending", "warning", says, fix))
-    else:
-        ran = f"{len(last)} ran into a time limit" if len(last) else "none was over"
-        says = f"no episode ended by itself ({rollout.episode.max(initial=-1) + 1} begun, {ran})."
-        found.append(Finding("ending", "ok", says))
-    if len(last) and np.ptp(lengths) == 0:
-        found.append(Finding("length", "ok", f"{len(last)} episodes, {lengths[0]} steps each: length tells nothing."))
-    elif len(last) > 1:
-        r = correlation_or_zero(lengths, returns)
-        says = f"episodes have {lengths.min()} to {lengths.max()} steps, correlation with their true return {r:+.2f}"
-        if abs(r) > 0.3 and abs(r) * np.sqrt(len(last)) > 3:
-            fix = "train with --fixed-horizon; answers alone should say what is better."
-            found.append(Finding("length", "warning", f"{says}: the length gives the task away.", fix))
-        else:
-            found.append(Finding("length", "ok", f"{says} over {len(last)} episodes."))
-    if horizon is None and not (rollout.ended == 1).any():
-        fix = "register it with max_episode_steps, or pass --env-kwargs max_episode_steps=1000."
-        found.append(Finding("horizon", "warning", "there is no time limit, so an episode may never end.", fix))
-    else:
-        limit = f"{horizon} steps" if horizon else "its own"
-        found.append(Finding("horizon", "ok", f"the time limit is {limit}."))
-    middle = float(np.median(lengths)) if len(last) else np.inf
-    says = f"a segment has {segment_steps} steps"
-    if horizon is not None and segment_steps > horizon:
-        fix = f"give --segment-steps {max(1, horizon // 2)} or fewer, or another metadata['segment_steps']."
-        found.append(Finding("segment", "fail", f"{says} and an episode at most {horizon}.", fix))
-    elif segment_steps > middle:
-        fix = f"give --segment-steps {max(1, int(middle) // 2)} or so, or train with --fixed-horizon."
-        found.append(Finding("segment", "warning", f"{says} and half of the episodes at most {middle:g}.", fix))
-    else:
-        found.append(Finding("segment", "ok", f"{says}, and fits in an episode."))
     return found
 
 
@@ -234,55 +261,3 @@ def info_finding(rollout: Rollout) -> Finding:
     if told:
         return Finding("info", "ok", f"{', '.join(told)}; no learner here is given info, and none of yours should be.")
     return Finding("info", "ok", "no number in info is the reward or the score.")
-
-
-def oracle_findings(task: Task, seed: int, steps: int, segment_steps: int) -> list[Finding]:
-    """What steps it in a run, and how many pairs of untrained behaviour an oracle would call equal."""
-    from prefrl.experience.environments import find_spec
-    from prefrl.experience.recorder import Recorder
-    from prefrl.queries.oracle import make_oracle
-
-    rows = max(steps // ENVS, 3 * segment_steps)
-    rng = np.random.default_rng(seed)
-    try:
-        made = task.make_vec(ENVS, seed)
-        env = Recorder(made, task.env_id, seed, keep_steps=5 * rows * ENVS)
-        env.action_space.seed(seed)
-        env.reset()
-        rates = {}
-        for way, hold in (("untrained", 1), *[("held", 100)] * 4):  # held again and again until something is paid
-            for row in range(rows):
-                if row % hold == 0:
-                    actions = np.stack([env.action_space.sample() for _ in range(ENVS)])
-                env.step(actions)
-            pairs, oracle = env.pairs(PAIRS, segment_steps, rng), make_oracle(["oracle"], seed)
-            parts = (pairs[np.arange(i, i + 20)] for i in range(0, PAIRS, 20))  # a few at a time: they own their frames
-            rates[way] = float(np.mean([answer.mu == 0.5 for part in parts for answer in oracle(part.queries())]))
-            if rates[way] < 1:
-                break
-        env.close()
-    except Exception as error:  # what the single environment raised is said already; this one stands for a run
-        return [
-            Finding("run", "fail", sentence(one_line(error)), package(error, "mend the first line that is not ok."))
-        ]
-    spec = find_spec(task.env_id)
-    entry = str(spec.entry_point)
-    pooled = entry.startswith("gymnasium.envs.mujoco") or (spec.vector_entry_point is not None and "mujoco" in entry)
-    if by := getattr(made, "stepped_by", None):
-        found = [Finding("run", "ok", f"{ENVS} environments are stepped by {by}.")]
-    elif pooled and importlib.util.find_spec("envpool") is None:
-        says = f"{ENVS} environments are stepped in turn, because EnvPool is not installed."
-        found = [Finding("run", "warning", says, ENVPOOL)]
-    else:
-        found = [Finding("run", "ok", f"{ENVS} environments are stepped in turn, each by its own step().")]
-    equal = f"of {PAIRS} pairs of random behaviour an oracle calls {rates['untrained']:.0%} equal"
-    fix = "give longer segments (--segment-steps), a denser reward, or questions to people rather than an oracle."
-    if rates.get("held") == 1:
-        found.append(Finding("ties", "fail", f"{equal}, and no less where actions are held: nothing to learn.", fix))
-    elif "held" in rates:
-        says = f"{equal}, {rates['held']:.0%} with pairs in which actions were held."
-        found.append(Finding("ties", "warning", says, fix))
-    else:
-        often = rates["untrained"] > 0.5
-        found.append(Finding("ties", "warning" if often else "ok", f"{equal}.", fix if often else ""))
-    return found

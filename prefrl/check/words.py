@@ -11,13 +11,15 @@ from prefrl.words.errors import install
 ENVPOOL = f"{install('fast')}, which brings EnvPool."
 DISPLAY = "osmesa|egl|opengl|glfw|display"
 PACKAGES = {
-    "pygame": "pip install pygame-ce.",
+    "pygame": 'pip install "gymnasium[classic-control]", which brings the pygame that it needs.',
     "box2d": 'pip install swig "gymnasium[box2d]".',
     "cv2|opencv": "pip install opencv-python-headless.",
     "envpool": ENVPOOL,
     "rom": "pip install --upgrade ale-py, whose wheels carry the ROMs, and unset ALE_ROMS_DIR.",
     "ale_py": "pip install ale-py.",
-    DISPLAY: "install OSMesa (Debian: apt install libosmesa6) and set MUJOCO_GL=osmesa.",
+    DISPLAY: (
+        "set MUJOCO_GL=egl (Debian: apt install libegl1 libgl1-mesa-dri), or MUJOCO_GL=osmesa (apt install libosmesa6)."
+    ),
     "mujoco": "pip install mujoco.",
 }
 """A word in a message about something that is not installed, and what brings it."""
@@ -40,7 +42,7 @@ class Finding:
     fix: str = ""
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """What an error says, or its kind."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 

@@ -286,7 +286,7 @@ def find_display() -> None:
     """
     if "MUJOCO_GL" in os.environ or not sys.platform.startswith("linux") or os.environ.get("DISPLAY"):
         return
-    for library, file in (("osmesa", "OSMesa"), ("egl", "EGL")):
+    for library, file in (("egl", "EGL"), ("osmesa", "OSMesa")):
         if ctypes.util.find_library(file):
             code = "import mujoco; mujoco.GLContext(16, 16).make_current()"
             environ = {**os.environ, "MUJOCO_GL": library}
@@ -305,7 +305,8 @@ def ends_the_process(task: Task) -> str:
         return ""
     code = "import json, sys; from prefrl.experience.clips import draw_once; draw_once(**json.load(sys.stdin))"
     try:
-        about = json.dumps({"env_id": task.env_id, "kwargs": task.kwargs, "fixed_horizon": task.fixed_horizon})
+        known = {"kwargs": task.kwargs, "fixed_horizon": task.fixed_horizon, "wrappers": task.wrappers}
+        about = json.dumps({"env_id": task.env_id, **known})
     except TypeError:  # an argument that only this process has
         return ""
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -7,8 +7,9 @@ oracle and evaluation read it here, and nothing above the recorder does.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from prefrl.experience.ring import ArrayRing, FrameRing, is_shifted
 from prefrl.words.errors import UserError
 from prefrl.words.preference import Occasion, Query, Segment
 
+KEEP_FEWER = "keep fewer (--keep-steps, --reward-window, or --set buffer_size=STEPS of a learner that replays them)"
 SAMPLE = 4096  # steps that means and deviations over recent experience are taken from
 
 
@@ -61,7 +63,16 @@ def success_rate(episodes: Sequence[Episode]) -> float:
 
 
 class Recorder(VecEnvWrapper):
-    """A VecEnv that keeps the newest `keep_steps` steps in a ring and cuts fixed-length segments from them.
+    """A VecEnv that keeps the newest steps in a ring, and cuts fixed-length segments from the newest of them.
+
+    Args:
+        venv: the environments.
+        env_id: what they are called.
+        seed: of the run.
+        keep_steps: newest steps, over all environments, that segments are cut from.
+        read_scenes: as the attribute.
+        same_start: as the attribute.
+        replay_steps: newest steps that are kept besides, where a learner replays more than people are asked about.
 
     Attributes:
         steps: environment steps taken since the start, over all environments.
@@ -70,6 +81,7 @@ class Recorder(VecEnvWrapper):
         tells_success: whether the environments say of each episode if it reached its goal.
         read_scenes: reads what each environment's current step can be drawn from, (E, ...), kept for people to be
             shown; None keeps nothing.
+        same_start: whether two windows are a pair only where both begin their episodes, and these began alike.
 
     Raises:
         UserError: observations that are no arrays, or more steps to keep than there is memory for.
@@ -82,13 +94,16 @@ class Recorder(VecEnvWrapper):
         seed: int,
         keep_steps: int,
         read_scenes: Callable[[], NDArray[Any]] | None = None,
+        same_start: bool = False,
+        replay_steps: int = 0,
     ) -> None:
         super().__init__(venv)
-        self.read_scenes = read_scenes
+        self.read_scenes, self.same_start = read_scenes, same_start
         self.tells_success = bool(venv.metadata.get(TELLS_SUCCESS))
         self._scenes: NDArray[Any] | None = None
         self.env_id, self.run_seed = env_id, seed
-        self.capacity = max(1, keep_steps // venv.num_envs)
+        self.window = max(1, keep_steps // venv.num_envs)  # vector steps that segments are cut from
+        self.capacity = max(self.window, replay_steps // venv.num_envs)
         obs, act = venv.observation_space, venv.action_space
         if obs.shape is None or act.shape is None or obs.dtype is None or act.dtype is None:
             raise UserError(f"{env_id} has spaces {obs} and {act}: the recorder needs arrays, so flatten them first.")
@@ -102,10 +117,12 @@ class Recorder(VecEnvWrapper):
         self._rewards = np.zeros(grid, np.float64)
         self._episode = np.zeros(grid, np.int64)
         self._offset = np.zeros(grid, np.int64)
+        self._beginning = np.zeros(grid if same_start else (0, venv.num_envs), np.int64)  # hash of an episode's first o
         self._terminated = np.zeros(grid, bool)  # the episode ended here by itself, not by a time limit
         self._rows = 0  # vector steps taken
         self._now_episode = np.full(venv.num_envs, -1, np.int64)
         self._now_offset = np.zeros(venv.num_envs, np.int64)
+        self._now_beginning = np.zeros(venv.num_envs, np.int64)
         self._now_return = np.zeros(venv.num_envs, np.float64)
         self._game_began = np.zeros(venv.num_envs, np.int64)  # at so many steps, over all environments
         self._last_observations: NDArray[Any] = np.zeros((venv.num_envs, *obs.shape), obs.dtype)
@@ -135,6 +152,7 @@ class Recorder(VecEnvWrapper):
             "rewards": self._rewards,
             "episode": self._episode,
             "offset": self._offset,
+            "beginning": self._beginning,
             "terminated": self._terminated,
             "scenes": _as_bytes(self._scenes),
             "rows": self._rows,
@@ -151,6 +169,7 @@ class Recorder(VecEnvWrapper):
             self._observations.restore(state["ring"])
         self._actions[:], self._rewards[:] = state["actions"], state["rewards"]
         self._episode[:], self._offset[:] = state["episode"], state["offset"]
+        self._beginning[:] = state["beginning"]
         self._terminated[:], self._now_episode[:] = state["terminated"], state["now_episode"]
         self._scenes, self._rows = _as_objects(state["scenes"]), state["rows"]
         self.ends_early_since = state["ends_early_since"]
@@ -172,6 +191,7 @@ class Recorder(VecEnvWrapper):
         assert isinstance(observations, np.ndarray)
         self._begin_episodes(np.ones(self.num_envs, bool))
         self._last_observations = observations.copy()
+        self._note_beginnings(np.ones(self.num_envs, bool))
         self._game_began[:] = self.steps
         if self.read_scenes is not None:
             self._last_scene = self.read_scenes()
@@ -204,6 +224,8 @@ class Recorder(VecEnvWrapper):
         self._rewards[row] = rewards
         self._episode[row] = self._now_episode
         self._offset[row] = self._now_offset
+        if self.same_start:
+            self._beginning[row] = self._now_beginning
         self._terminated[row] = False
         self._rows += 1
         self._now_offset += 1
@@ -226,10 +248,11 @@ class Recorder(VecEnvWrapper):
                 self._game_began[index] = self.steps
         self._game_began[dones] = self.steps  # with an episode, the game that it broke off is over
         np.copyto(self._last_observations, observations)
+        self._note_beginnings(dones)
         if self.read_scenes is not None:
             if self._scenes is None:
-                self._scenes = np.zeros((self.capacity, *self._last_scene.shape), self._last_scene.dtype)
-            self._scenes[row], self._last_scene = self._last_scene, self.read_scenes()
+                self._scenes = np.zeros((self.window, *self._last_scene.shape), self._last_scene.dtype)
+            self._scenes[(self._rows - 1) % self.window], self._last_scene = self._last_scene, self.read_scenes()
         return observations, rewards, dones, infos
 
     def _make_ring(self, observations: NDArray[Any]) -> ArrayRing | FrameRing:
@@ -246,7 +269,7 @@ class Recorder(VecEnvWrapper):
         """Refuse to keep more than there is memory for, before any of it is taken."""
         kept = self.capacity * self.num_envs
         needed = kept * (observation_bytes + self._beside)
-        check_room(needed, f"{kept} steps of {self.env_id}", "keep fewer (--keep-steps, or --reward-window)")
+        check_room(needed, f"{kept} steps of {self.env_id}", KEEP_FEWER)
 
     def _check(self, observations: Any, rewards: NDArray[Any] | None) -> None:
         """Refuse numbers that would spoil every mean they are taken into."""
@@ -280,6 +303,13 @@ class Recorder(VecEnvWrapper):
         self._now_offset[begun] = 0
         self._now_return[begun] = 0.0
 
+    def _note_beginnings(self, begun: NDArray[np.bool_]) -> None:
+        """Remember what the episodes that have just begun show first."""
+        if self.same_start:
+            for env in np.flatnonzero(begun):
+                digest = hashlib.blake2b(self._last_observations[env].tobytes(), digest_size=8).digest()
+                self._now_beginning[env] = int.from_bytes(digest, "little", signed=True)
+
     def pop_episodes(self) -> list[Episode]:
         """The episodes finished since the last call."""
         episodes, self.episodes = self.episodes, []
@@ -300,6 +330,12 @@ class Recorder(VecEnvWrapper):
             rows = rows[:: max(1, -(-len(rows) * self.num_envs // at_most))]
         cells = (rows[:, None] * self.num_envs + np.arange(self.num_envs)).ravel()
         return (*self.at(cells), self._rewards[rows].reshape(-1))
+
+    def stretches(self, vector_steps: int, at_once: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Observations and actions of the newest vector steps, oldest first, in stretches of so many steps or fewer."""
+        rows = self._newest_rows(vector_steps)
+        for part in np.array_split(rows, max(1, -(-len(rows) * self.num_envs // at_once))) if len(rows) else []:
+            yield self.at((part[:, None] * self.num_envs + np.arange(self.num_envs)).ravel())
 
     def recent_rewards(self, steps: int) -> NDArray[np.float64]:
         """True rewards of the newest `steps` steps (or all that are kept), oldest first, (vector steps, n_envs)."""
@@ -329,6 +365,9 @@ class Recorder(VecEnvWrapper):
     ) -> Pairs:
         """Draw pairs, or `k` at a time, of distinct windows, uniformly over those of finished and running episodes.
 
+        With `same_start` the first is uniform over the windows that begin an episode, and the rest over the others
+        among them that begin alike.
+
         A window lies in one episode of one environment; the first and the last of an episode are windows like any
         other. Where an episode ended by itself, the windows that it cut short are windows too, so that its last steps
         are seen as often as those before them: after the end nothing is paid, and a sum over fewer steps says so.
@@ -344,29 +383,61 @@ class Recorder(VecEnvWrapper):
         Raises:
             UserError: fewer than `k` windows of this length have been recorded.
         """
-        starts, lengths = self._windows(segment_steps, self.capacity if newest is None else newest // self.num_envs)
+        starts, lengths = self._windows(segment_steps, self.window if newest is None else newest // self.num_envs, k)
         if newest is not None and len(starts) < k:
-            starts, lengths = self._windows(segment_steps, self.capacity)
+            starts, lengths = self._windows(segment_steps, self.window, k)
         if count and len(starts) < k:
             raise UserError(
-                f"no {'two' if k == 2 else k} segments of {segment_steps} steps in the {min(self.steps, self._rewards.size)} steps kept of "
-                f"{self.env_id}: its episodes are shorter, or explore_steps is; ask for shorter segments or more steps."
+                f"no {'two' if k == 2 else k} segments of {segment_steps} steps in the "
+                f"{min(self.steps, self.window * self.num_envs)} steps kept of {self.env_id}"
+                f"{' begin an episode and begin alike' if self.same_start else ''}: its episodes are shorter, or "
+                f"explore_steps is; ask for shorter segments or more steps"
+                f"{', or compare any (--pairs any)' if self.same_start else ''}."
             )
-        chosen = np.zeros((count, k), np.int64)
-        for place in range(k if count else 0):
-            drawn = rng.integers(len(starts) - place, size=count)
-            for earlier in np.sort(chosen[:, :place], axis=1).T:
+        if not count:
+            return self._pairs(np.zeros((0, k), np.int64), segment_steps, starts, lengths)
+        order, first, among = self._alike(starts)
+        chosen = rng.integers(len(starts), size=(count, 1))
+        first, among = first[chosen[:, 0]], among[chosen[:, 0]]
+        places = np.argsort(order)[chosen] - first[:, None]  # among those that begin alike
+        for place in range(1, k):
+            drawn = rng.integers(among - place if self.same_start else len(starts) - place, size=count)
+            for earlier in np.sort(places, axis=1).T:
                 drawn += drawn >= earlier  # uniform over the other windows: no segment is compared with itself
-            chosen[:, place] = drawn
-        return self._pairs(chosen, segment_steps, starts, lengths)
+            places = np.column_stack([places, drawn])
+        return self._pairs(order[first[:, None] + places], segment_steps, starts, lengths)
 
     def every_pair(self, segment_steps: int, at_most: int, k: int = 2) -> Pairs | None:
         """Every `k` windows that `pairs` draws from, each once; None where that makes more than `at_most`."""
-        starts, lengths = self._windows(segment_steps, self.capacity)
-        if math.comb(len(starts), k) > at_most:
+        starts, lengths = self._windows(segment_steps, self.window, k)
+        order, first, among = self._alike(starts)
+        counts = among[order][np.unique(first[order], return_index=True)[1]].tolist() if len(starts) else []
+        if sum(math.comb(count, k) for count in counts) > at_most:
             return None
-        every = np.array(list(combinations(range(len(starts)), k)), np.int64).reshape(-1, k)
-        return self._pairs(every, segment_steps, starts, lengths)
+        groups = np.split(order, np.cumsum(counts)[:-1])
+        every = [np.array(list(combinations(group, k)), np.int64).reshape(-1, k) for group in groups]
+        return self._pairs(np.concatenate(every), segment_steps, starts, lengths)
+
+    def _alike(self, starts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Windows that start here, (n,), in groups within which they may be compared.
+
+        Returns:
+            An order (n,) in which each group's windows follow one another; and of each window where its group begins
+            in that order, and how many it has. Without `same_start` all are one group, in the order they have.
+        """
+        if not self.same_start:
+            everyone = np.full(len(starts), len(starts), np.int64)
+            return np.arange(len(starts)), np.zeros_like(everyone), everyone
+        beginnings = self._beginnings(starts)
+        order = np.argsort(beginnings, kind="stable")
+        first = np.searchsorted(beginnings[order], beginnings)
+        return order, first, np.searchsorted(beginnings[order], beginnings, side="right") - first
+
+    def _beginnings(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What the episodes of windows that start here, (n,), showed first: equal where they began alike."""
+        row, env = np.divmod(starts, self.num_envs)
+        beginnings: NDArray[np.int64] = self._beginning[row % self.capacity, env]
+        return beginnings
 
     def _pairs(
         self,
@@ -379,8 +450,11 @@ class Recorder(VecEnvWrapper):
         row, env = np.divmod(starts[chosen], self.num_envs)
         return Pairs(self, segment_steps, row, env, lengths[chosen])
 
-    def _windows(self, segment_steps: int, newest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Every window in the newest vector steps: its start, (vector step) * n_envs + environment, and its length."""
+    def _windows(self, segment_steps: int, newest: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every window in the newest vector steps: its start, (vector step) * n_envs + environment, and its length.
+
+        With `same_start` those that begin an episode, where `k` of them begin alike.
+        """
         rows = self._newest_rows(newest)
         episode = self._episode[rows]
         length = np.zeros(episode.shape, np.int64)
@@ -393,8 +467,14 @@ class Recorder(VecEnvWrapper):
             for short in range(1, min(segment_steps, len(rows) + 1)):
                 ends = terminated[short - 1 :] & (episode[short - 1 :] == episode[: len(rows) - short + 1])
                 length[: len(ends)][ends & (length[: len(ends)] == 0)] = short
-        starts = np.flatnonzero(length)
-        return starts + (self._rows - len(rows)) * self.num_envs, length.reshape(-1)[starts]
+        if self.same_start:
+            length[self._offset[rows] > 0] = 0
+        found = np.flatnonzero(length)
+        starts, lengths = found + (self._rows - len(rows)) * self.num_envs, length.reshape(-1)[found]
+        if self.same_start:
+            _, kind, alike = np.unique(self._beginnings(starts), return_inverse=True, return_counts=True)
+            starts, lengths = starts[alike[kind] >= k], lengths[alike[kind] >= k]
+        return starts, lengths
 
 
 def _as_bytes(scenes: NDArray[Any] | None) -> Any:
@@ -483,7 +563,8 @@ class Pairs:
         recorder = self.recorder
         ring = np.arange(row, row + length) % recorder.capacity
         observations, actions = recorder.at(ring * recorder.num_envs + env)
-        scene = None if recorder._scenes is None else recorder._scenes[ring, env]
+        shown = np.arange(row, row + length) % recorder.window
+        scene = None if recorder._scenes is None else recorder._scenes[shown, env]
         return Segment(
             observations=observations,
             actions=actions,

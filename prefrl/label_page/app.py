@@ -29,7 +29,7 @@ from prefrl.queries.store import Counts, Lease, RefusedError, Store
 from prefrl.runs.runlog import read_table
 from prefrl.settings.config import TrainConfig
 from prefrl.words.errors import UserError
-from prefrl.words.preference import word_of
+from prefrl.words.preference import CHOICE, word_of
 
 STATIC = Path(__file__).parent / "static"
 LEASE_S = 120.0  # a question stays with a person who says nothing more
@@ -58,6 +58,7 @@ def _is_name(name: str) -> str:
 
 
 Key = Annotated[StrictStr, Field(pattern="^[0-9a-f]{32}$")]
+Choice = Annotated[StrictStr, Field(pattern=f"^{CHOICE.pattern}$", max_length=200)]
 
 
 class Asked(BaseModel):
@@ -79,11 +80,15 @@ class Next(Asked):
 
 
 class Answer(Asked):
-    """What somebody says of a question, and how long that took."""
+    """What somebody says of a question, and how long that took.
+
+    Of more than two clips the answer is their places, from 0, from best to worst, "2>0=1", or that of the best, "2".
+    """
 
     question: Key
     ticket: Key
-    answer: Literal["left", "right", "equal", "cannot tell"]
+    answer: Literal["left", "right", "equal", "cannot tell"] | Choice
+    strength: Annotated[StrictFloat | StrictInt, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     seconds: Annotated[StrictFloat | StrictInt, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -136,7 +141,7 @@ def create_app(
 
     def state() -> dict[str, Any]:
         now = counts()
-        return {**asdict(now), "planned": about.config.labels}
+        return {**asdict(now), "planned": about.config.labels, "strengths": about.config.margin > 0}
 
     @app.exception_handler(HTTPException)
     async def told(_: Any, error: HTTPException) -> JSONResponse:
@@ -183,7 +188,10 @@ def create_app(
     @app.post("/api/answer", responses=refusals)
     def answer(body: Answer, request: Request) -> dict[str, Any]:
         """Answer a question of yours; when this is acknowledged the answer is on disk."""
-        store.answer(body.question, who(request), body.ticket, MU[body.answer], float(body.seconds))
+        mu, choice = (MU[body.answer], None) if body.answer in MU else (None, body.answer)
+        strength = None if body.strength is None else float(body.strength)
+        said = (mu, float(body.seconds), choice, strength)
+        store.answer(body.question, who(request), body.ticket, *said)
         return {"saved": body.question}
 
     @app.post("/api/undo", responses=refusals)
@@ -218,13 +226,14 @@ def create_app(
         rows = []
         for name in sorted({answer.labeler for answer in given}):
             mine = [answer for answer in given if answer.labeler == name]
-            said = Counter(word_of(answer.mu) for answer in mine)
+            said = Counter("choice" if answer.choice else word_of(answer.mu) for answer in mine)
             seconds = _number(round(float(np.median([answer.seconds for answer in mine])), 2))
-            rows.append({"name": name, "answers": len(mine), "seconds": seconds, **{word: said[word] for word in MU}})
+            words = {word: said[word] for word in (*MU, *said)}
+            rows.append({"name": name, "answers": len(mine), "seconds": seconds, **words})
         newest = [
             {
                 "name": a.labeler,
-                "answer": word_of(a.mu),
+                "answer": word_of(a.mu, a.choice),
                 "seconds": _number(round(a.seconds, 2)),
                 "step": a.step,
                 "question": a.key,
@@ -251,9 +260,9 @@ def create_app(
             raise HTTPException(404, "there is no policy to see yet.")
         return Response(made, media_type="video/mp4")
 
-    for path, name in (("/", "index.html"), ("/page.css",) * 2, ("/page.js",) * 2, ("/icon.svg",) * 2):
-        file = STATIC / name.lstrip("/")
-        app.add_api_route(path, _sender(file), include_in_schema=False)
+    for name in ("index.html", "page.css", "page.js", "sets.js", "icon.svg"):
+        path = "/" if name == "index.html" else f"/{name}"
+        app.add_api_route(path, _sender(STATIC / name), include_in_schema=False)
 
     return app, Guard(app, hosts, token, names)
 

@@ -36,7 +36,7 @@ NAMED_HEADER = (
 )
 WHO = "prefrl.who"  # where the guard leaves the name in a request's scope
 TOKEN = "prefrl_token"
-PUBLIC = {"/", "/page.css", "/page.js", "/icon.svg"}  # tell nothing of any run, so they need no token
+PUBLIC = {"/", "/page.css", "/page.js", "/sets.js", "/icon.svg"}  # tell nothing of any run, so they need no token
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "

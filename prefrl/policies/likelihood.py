@@ -27,6 +27,7 @@ from prefrl.policies.policy import CLIP_OBSERVATIONS, rebuilt
 from prefrl.words.spaces import channels_first, is_image
 
 AT_ONCE, AT_ONCE_IMAGES = 4096, 128  # steps whose hidden layers are in memory at one time
+FURTHEST = 1e4  # deviations: a bound further out counts as there, since torch's gradient of its tail is no number
 LEAST_VARIANCE = 1e-8  # of an input that changes; one that never did carries nothing, and its scale is left
 
 
@@ -62,7 +63,7 @@ class RawPolicy(nn.Module):
             self.register_buffer("observation_var", torch.ones(observation_space.shape))
         if isinstance(action_space, spaces.Box):
             for name in ("low", "high"):
-                bound = torch.as_tensor(getattr(action_space, name), dtype=torch.float32).flatten()
+                bound = torch.tensor(getattr(action_space, name), dtype=torch.float32).flatten()
                 self.register_buffer(f"action_{name}", bound)
         self.eval()
 
@@ -94,17 +95,20 @@ class RawPolicy(nn.Module):
         about: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
     ) -> RawPolicy:
-        """The policy of which these were saved, by their names in its `state_dict`.
+        """The policy of which these were saved, as `content` gives them; a file of another learner has no bounds.
 
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: this is not what a policy for these spaces is made of.
         """
         policy = rebuilt(about, tensors, observation_space, action_space)
+        if not isinstance(policy, ActorCriticPolicy):
+            raise ValueError(f"it is a {type(policy).__name__}, of a learner that replays")
         made = cls(policy, observation_space, action_space, about)
         for name, buffer in made.named_buffers(recurse=False):
-            if tensors[name].shape != buffer.shape:
-                raise ValueError(f"its {name} is of shape {tuple(tensors[name].shape)}")
-            buffer.copy_(tensors[name])
+            saved = tensors.get(name, buffer) if name in ("action_low", "action_high") else tensors[name]
+            if saved.shape != buffer.shape or saved.isnan().any():
+                raise ValueError(f"its {name} is of shape {tuple(saved.shape)}, or no number")
+            buffer.copy_(saved)
         return made
 
     def content(self) -> dict[str, Tensor]:
@@ -183,6 +187,7 @@ def censored_normal(
     or Phi((mean - high) / std).
     """
     between = -((actions - mean) / std).square() / 2 - std.log() - math.log(2 * math.pi) / 2
-    below, above = torch.special.log_ndtr((low - mean) / std), torch.special.log_ndtr((mean - high) / std)
+    ends = ((low - mean) / std, (mean - high) / std)
+    below, above = (torch.special.log_ndtr(end.clamp(min=-FURTHEST)) for end in ends)
     each = torch.where(actions >= high, above, torch.where(actions <= low, below, between))
     return each.sum(1)

@@ -18,19 +18,31 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.experience.backends import CUT_SHORT
-from prefrl.policies.learners import LEARNERS, as_json, check_policy, check_settings, learner_class, with_classes
+from prefrl.policies.learners import (
+    LEARNERS,
+    POLICIES,
+    as_json,
+    check_policy,
+    check_settings,
+    learner_class,
+    with_classes,
+)
+from prefrl.policies.pixels import Held
 from prefrl.policies.policy import CLIP_OBSERVATIONS, Policy, rebuilt
 from prefrl.policies.reference import FILE, Reference
 from prefrl.policies.terms import Anchor, Taken
 from prefrl.words.errors import UserError
-from prefrl.words.optimisers import restore_optimiser
+from prefrl.words.optimisers import quick, restore_optimiser
 from prefrl.words.spaces import is_image
 from prefrl.words.tensors import save_tensors
 
@@ -86,6 +98,51 @@ def _number(value: Any) -> float | None:
         return None
 
 
+def made(name: str, policy: str | type[BasePolicy], env: VecEnv, settings: Mapping[str, Any], **kwargs: Any) -> Any:
+    """The algorithm of a learner.
+
+    Args:
+        name: of the learner.
+        policy: its class, or stable-baselines3's name for it.
+        env: where it acts.
+        settings: as they were asked for.
+        kwargs: as the algorithm takes them.
+
+    Raises:
+        UserError: it refuses them.
+    """
+    try:
+        algorithm: Any = learner_class(name)
+        return algorithm(policy, env, **kwargs)
+    except Exception as error:  # its own checks of its settings: assertions and anything else
+        asked = " ".join(f"{setting}={value}" for setting, value in settings.items())
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"learner {name!r} cannot be made with {asked or 'its own settings':.150} ({said:.200}): change "
+            f"what is wrong with --set name=value."
+        ) from error
+
+
+def measures_of(model: BaseAlgorithm) -> dict[str, float]:
+    """An algorithm's own measures of its last update (learner_loss, learner_approx_kl, ...), which it forgets."""
+    values = model.logger.name_to_value
+    measures = {
+        name.replace("train/", "learner_"): number
+        for name, value in sorted(values.items())
+        if name.startswith("train/") and (number := _number(value)) is not None
+    }
+    values.clear()
+    return measures
+
+
+def scheduled(value: Any, progress: Callable[[], float]) -> Any:
+    """A "lin_x" as a schedule that follows the run's progress, not that of one call of `learn`."""
+    if not (isinstance(value, str) and value.startswith("lin_")):
+        return value
+    start = float(value.removeprefix("lin_"))
+    return lambda _: start * (1 - progress())
+
+
 def plan(vector_steps: int, rollout_steps: int, phases: int) -> list[list[int]]:
     """Rollout lengths, phase by phase, that add up to `vector_steps` exactly.
 
@@ -114,6 +171,8 @@ class Learner:
             `LearnedReward.due`.
         anchor: holds the policy near a reference. The observation statistics then stay as they are when training
             begins, so that inputs mean the same to both.
+        start: what the policy knows before it first acts; it is given the learner. The observation statistics then stay
+            as it leaves them.
 
     Raises:
         UserError: unknown learner, or settings it does not take or cannot be made with.
@@ -129,9 +188,10 @@ class Learner:
         entropy_bonus: float = 0.0,
         due: Callable[[], NDArray[np.float32]] | None = None,
         anchor: Anchor | None = None,
+        start: Callable[[Learner], None] | None = None,
     ) -> None:
         check_settings(name, settings)
-        self.name, self.progress, self.due, self.anchor = name, 0.0, due, anchor
+        self.name, self.progress, self.due, self.anchor, self.start = name, 0.0, due, anchor, start
         self._ongoing = Ongoing(env)
         self.env: VecEnv = self._ongoing
         self.normaliser = None
@@ -139,7 +199,7 @@ class Learner:
             self.normaliser = VecNormalize(self.env, norm_reward=False, clip_obs=CLIP_OBSERVATIONS)
             self.env = self.normaliser
         algorithm = learner_class(name)
-        kwargs: dict[str, Any] = {key: self._schedule(value) for key, value in settings.items()}
+        kwargs: dict[str, Any] = {key: scheduled(value, lambda: self.progress) for key, value in settings.items()}
         takes = inspect.signature(algorithm).parameters
         if "policy_kwargs" in takes:  # Adam in one call for all weights; its epsilon is stable-baselines3's
             fused = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}
@@ -153,18 +213,15 @@ class Learner:
         with warnings.catch_warnings():  # rollouts are cut anyway, so a last minibatch may be smaller than the others
             warnings.filterwarnings("ignore", "You have specified a mini-batch size")
             warnings.filterwarnings("ignore", "You are trying to run .* on the GPU")  # vectors go there if asked to
-            try:
-                self.model = algorithm(self.policy_name, self.env, seed=seed, device=device, **kwargs)
-            except Exception as error:  # its own checks of its settings: assertions and anything else
-                asked = " ".join(f"{setting}={value}" for setting, value in settings.items())
-                said = " ".join(f"{type(error).__name__}: {error}".split())
-                raise UserError(
-                    f"learner {name!r} cannot be made with {asked or 'its own settings':.150} ({said:.200}): change "
-                    f"what is wrong with --set name=value."
-                ) from error
+            policy = POLICIES[self.policy_name]
+            self.model: OnPolicyAlgorithm = made(name, policy, self.env, settings, seed=seed, device=device, **kwargs)
         self._pay_rollouts(entropy_bonus)
         self.rollout_steps = self.model.n_steps
         self.model.set_logger(Logger(folder=None, output_formats=[]))
+        self._held = None
+        if self.normaliser is None:  # frames; what vectors compute stays what it was to the bit
+            self._held = Held()
+            self.model.policy.optimizer = quick(self.model.policy.optimizer)
         self._check_readable()
 
     def _check_readable(self) -> None:
@@ -183,6 +240,7 @@ class Learner:
             about, tensors = self._content()
             try:
                 again = rebuilt(json.loads(json.dumps(about)), tensors, space, self.env.action_space)
+                assert isinstance(again, ActorCriticPolicy)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 said = " ".join(f"{type(error).__name__}: {error}".split())
                 raise UserError(
@@ -225,15 +283,11 @@ class Learner:
 
         buffer.compute_returns_and_advantage = paid  # type: ignore[method-assign]
 
-    def _schedule(self, value: Any) -> Any:
-        """A "lin_x" as a schedule that follows the run's progress, not that of one call of `learn`."""
-        if not (isinstance(value, str) and value.startswith("lin_")):
-            return value
-        start = float(value.removeprefix("lin_"))
-        return lambda _: start * (1 - self.progress)
-
     def explore(self, vector_steps: int) -> None:
-        """Act with the policy as it is, learning nothing: the random policy *network* of the paper (appendix A)."""
+        """Act with the policy as it begins, learning nothing: the random policy *network* of the paper (appendix A)."""
+        if self.start is not None:
+            self.start(self)
+            self._hold_statistics()
         observations = self.env.reset()
         for step in range(1, vector_steps + 1):
             if self._draws_noise(step - 1):
@@ -244,6 +298,7 @@ class Learner:
                 self.due()  # nobody learns from them: they count towards learned returns, and are let go
         if self.anchor is not None:
             self.anchor.begin(lambda: self._frozen(*self._content()), self.env.num_envs)
+            self._ongoing.keeps = True
             self._hold_statistics()
 
     def _frozen(self, about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Reference:
@@ -252,9 +307,15 @@ class Learner:
 
     def _hold_statistics(self) -> None:
         """Observations are normalised by the statistics of now, from now on."""
-        self._ongoing.keeps = True
         if self.normaliser is not None:
             self.normaliser.training = False
+
+    def take_statistics(self, mean: NDArray[Any], var: NDArray[Any], count: float) -> None:
+        """Normalise observations by these means and variances of so many; those of images are left alone."""
+        if self.normaliser is not None:
+            rms = self.normaliser.obs_rms
+            assert isinstance(rms, RunningMeanStd)
+            rms.mean, rms.var, rms.count = mean, var, count
 
     def _draws_noise(self, step: int) -> bool:
         """Whether a policy with `use_sde` draws its noise anew before this step of exploring, as learning does."""
@@ -278,15 +339,13 @@ class Learner:
             if self.model.rollout_buffer.buffer_size != steps:
                 self.model.n_steps = self.model.rollout_buffer.buffer_size = steps
             self.progress = progress()
-            self.model.learn(steps * self.env.num_envs, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
-        values = self.model.logger.name_to_value
-        measures = {
-            name.replace("train/", "learner_"): number
-            for name, value in sorted(values.items())
-            if name.startswith("train/") and (number := _number(value)) is not None
-        }
-        values.clear()
-        return measures | (self.anchor.measures() if self.anchor is not None else {})
+            self.model.learn(
+                steps * self.env.num_envs,
+                callback=self._held,
+                log_interval=None,  # type: ignore[arg-type]
+                reset_num_timesteps=False,
+            )
+        return measures_of(self.model) | (self.anchor.measures() if self.anchor is not None else {})
 
     def begin_anew(self) -> None:
         """Begin new episodes everywhere at the next step: the environments are others now."""
@@ -314,15 +373,15 @@ class Learner:
             part = recursive_getattr(self.model, name)
             if isinstance(part, torch.optim.Optimizer):
                 restore_optimiser(part, saved)
-        if self.normaliser is not None:
-            rms, seen = self.normaliser.obs_rms, state["observations"]
-            assert isinstance(rms, RunningMeanStd)
-            rms.mean, rms.var, rms.count = seen["mean"], seen["var"], seen["count"]
+        if state["observations"] is not None:
+            self.take_statistics(**state["observations"])
         self.model.num_timesteps = state["steps"]
         if state["updates"] is not None:
             self.model._n_updates = state["updates"]
         if self.anchor is not None:
             self.anchor.restore(state["anchor"], self._frozen, self.env.num_envs)
+            self._ongoing.keeps = True
+        if self.anchor is not None or self.start is not None:
             self._hold_statistics()
 
     def save(self, path: Path) -> None:

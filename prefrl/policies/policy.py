@@ -12,11 +12,11 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.distributions import Distribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space_channels_first
 from stable_baselines3.common.vec_env import VecTransposeImage
 
-from prefrl.policies.learners import POLICIES, with_classes
+from prefrl.policies.learners import ACTORS, POLICIES, with_classes
 from prefrl.words.errors import UserError
 from prefrl.words.tensors import load_tensors, size_of
 
@@ -79,7 +79,7 @@ class Policy:
         now and then; here it is drawn anew for each observation, so that actions have the same distribution.
         """
         observations = self._normalised(observations)
-        if self.policy.use_sde and not deterministic:
+        if isinstance(self.policy, ActorCriticPolicy) and self.policy.use_sde and not deterministic:
             with torch.no_grad():
                 self.policy.reset_noise(len(observations))
         return self.policy.predict(observations, deterministic=deterministic)[0]
@@ -102,7 +102,16 @@ class Policy:
 
     @torch.no_grad()
     def distribution(self, observations: NDArray[Any]) -> Distribution:
-        """Of the actions, before any clipping, at each of these observations (n, *observation_shape)."""
+        """Of the actions, before any clipping, at each of these observations (n, *observation_shape).
+
+        Raises:
+            UserError: it is a policy of a learner that replays, whose density is not told.
+        """
+        if not isinstance(self.policy, ActorCriticPolicy):
+            raise UserError(
+                f"this policy is a {type(self.policy).__name__}, of a learner that replays, and says nothing of how "
+                f"likely an action is: take one that ppo, a2c or trpo has learned."
+            )
         return self.policy.get_distribution(self.policy.obs_to_tensor(self._normalised(observations))[0])
 
     def _normalised(self, observations: NDArray[Any]) -> NDArray[Any]:
@@ -125,20 +134,39 @@ def read_policy(path: Path | str) -> tuple[dict[str, Any], dict[str, torch.Tenso
     return about, tensors
 
 
+def acting(kind: type[BasePolicy]) -> type[BasePolicy]:
+    """A policy of a learner that replays, without its critics: they act on nothing, and are most of its weights."""
+
+    def build(policy: Any, lr_schedule: Any) -> None:
+        policy.actor = policy.make_actor()
+
+    def set_training_mode(policy: Any, mode: bool) -> None:
+        policy.actor.set_training_mode(mode)
+        policy.training = mode
+
+    return type(kind.__name__, (kind,), {"_build": build, "set_training_mode": set_training_mode})
+
+
+READ: dict[str, type[BasePolicy]] = {**POLICIES, **{name: acting(kind) for name, kind in ACTORS.items()}}
+"""Policies by the name that their files give them."""
+
+
 def rebuilt(
     about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], observation_space: Any, action_space: Any
-) -> ActorCriticPolicy:
-    """The policy that was saved as `Learner._content` says; files before `use_sde` was told show it by their shapes.
+) -> BasePolicy:
+    """The policy that was saved as a learner's content says; files before `use_sde` was told show it by their shapes.
 
     Raises:
         KeyError, TypeError, ValueError, RuntimeError: this is not what a policy for these spaces is made of.
     """
-    kind = POLICIES[about["policy"]]
+    kind = READ[about["policy"]]
     if about["policy"] == "CnnPolicy" and not is_image_space_channels_first(observation_space):
         observation_space = VecTransposeImage.transpose_space(observation_space)
     weights = {n.removeprefix("policy."): t for n, t in tensors.items() if n.startswith("policy.")}
-    explores_by_state = "log_std" in weights and weights["log_std"].ndim == 2
-    made_with = {"use_sde": explores_by_state} | with_classes(about["policy_kwargs"]) | {"ortho_init": False}
+    made_with = with_classes(about["policy_kwargs"])
+    if issubclass(kind, ActorCriticPolicy):
+        explores_by_state = "log_std" in weights and weights["log_std"].ndim == 2
+        made_with = {"use_sde": explores_by_state} | made_with | {"ortho_init": False}
     _check_sizes(kind, (observation_space, action_space, lambda _: 0.0), made_with, weights)
     policy = kind(observation_space, action_space, lambda _: 0.0, **made_with)
     missing, unexpected = policy.load_state_dict(weights, strict=False)
@@ -153,7 +181,7 @@ def rebuilt(
 
 
 def _check_sizes(
-    kind: type[ActorCriticPolicy],
+    kind: type[BasePolicy],
     made_of: tuple[Any, ...],
     policy_kwargs: Mapping[str, Any],
     weights: Mapping[str, torch.Tensor],

@@ -74,6 +74,11 @@ class Answering:
             del self._held[p.query.key, p.labeler]
         return Replies(given, [pair for pair in taken_back if pair not in was_held], self.store.counts().open)
 
+    def measures(self) -> dict[str, float]:
+        """The labeler's own columns of metrics.csv; none of one that has no `measures`."""
+        say = getattr(self.labeler, "measures", None)
+        return {} if say is None else dict(self._call(say))
+
     def state(self) -> dict[str, Any]:
         """What later replies depend on, as JSON values; that of a labeler which cannot say its state is None.
 

@@ -28,7 +28,7 @@ import shutil
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,7 +47,7 @@ from prefrl.settings.config import LabelsConfig, TrainConfig, from_toml, read_ru
 from prefrl.settings.trust import check_package, check_trust, file_of
 from prefrl.settings.values import name_value
 from prefrl.words.errors import UserError, blamed_on, install
-from prefrl.words.preference import word_of
+from prefrl.words.preference import ranks_of, word_of
 from prefrl.words.stats import cohen_kappa
 
 NOT_OURS = "it holds what prefrl never wrote, so ask who made it"
@@ -279,6 +279,7 @@ def write_minari(
     root: Path | None = None,
     env_kwargs: dict[str, Any] | None = None,
     fixed_horizon: bool | None = None,
+    wrappers: Sequence[str] = (),
 ) -> int:
     """Write the segments as a Minari dataset, an episode each; its metadata names the answers' keys.
 
@@ -291,6 +292,7 @@ def write_minari(
         root: folder of datasets; None for Minari's own.
         env_kwargs: what the run made the environment with.
         fixed_horizon: whether the run held its episodes to one length; None where that is not known.
+        wrappers: that the run had around it.
 
     Returns:
         Segments that were left out.
@@ -309,7 +311,7 @@ def write_minari(
     segments = [row for row in rows["segments"] if len(row["steps"][-1]) > 1]
     if not segments:
         raise UserError("there is no segment of two steps or more to write yet: nothing of the kind has been asked.")
-    env = Task(segments[0]["env_id"], env_kwargs or {}, bool(fixed_horizon)).make()
+    env = Task(segments[0]["env_id"], env_kwargs or {}, bool(fixed_horizon), wrappers=tuple(wrappers)).make()
     episodes = []
     for place, row in enumerate(segments):
         observations, actions, rewards = row["steps"]
@@ -360,7 +362,10 @@ def write_minari(
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two people agree on the questions that both answered, chance taken off (Cohen's kappa)."""
+    """How far two people agree on the questions that both answered, chance taken off (Cohen's kappa).
+
+    Of a ranking it is taken over every two of its segments, which are not independent of one another.
+    """
 
     one: str
     other: str
@@ -370,17 +375,26 @@ class Agreement:
 
 def agreements(given: Iterable[Given]) -> list[Agreement]:
     """Each two labelers that share answered questions; skips are left out."""
-    by: dict[str, dict[str, str]] = {}
+    by: dict[str, dict[str, dict[str, str]]] = {}
     for answer in given:
-        if answer.mu is not None:
-            by.setdefault(answer.labeler, {})[answer.key] = word_of(answer.mu)  # left, right or equal
+        if answer.mu is not None or answer.choice is not None:
+            by.setdefault(answer.labeler, {})[answer.key] = _said(answer)
     found = []
     for one, other in combinations(sorted(by), 2):
         shared = sorted(by[one].keys() & by[other].keys())
         if shared:
-            kappa = cohen_kappa([by[one][key] for key in shared], [by[other][key] for key in shared])
-            found.append(Agreement(one, other, len(shared), kappa))
+            said = [[word for key in shared for _, word in sorted(by[who][key].items())] for who in (one, other)]
+            found.append(Agreement(one, other, len(shared), cohen_kappa(*said)))
     return found
+
+
+def _said(answer: Given) -> dict[str, str]:
+    """What was said of what: of a pair left, right or equal, of every two in a ranking the same, or which is best."""
+    if answer.choice is None or answer.kind == "best":
+        return {"": answer.choice or word_of(answer.mu)}
+    ranks = ranks_of(answer.choice, answer.choice.count(">") + answer.choice.count("=") + 1)
+    words = {-1: "left", 0: "equal", 1: "right"}
+    return {f"{i} {j}": words[int(np.sign(ranks[i] - ranks[j]))] for i, j in combinations(range(len(ranks)), 2)}
 
 
 def exchange(config: LabelsConfig) -> str:
@@ -440,22 +454,31 @@ def _environment(config: LabelsConfig) -> dict[str, Any]:
         return {"env_kwargs": name_value(given or (), "environment argument")}
     run = from_toml(TrainConfig, place / "config.toml")
     kwargs = run.env_kwargs if given is None else given
-    return {"env_kwargs": name_value(kwargs or (), "environment argument"), "fixed_horizon": run.fixed_horizon}
+    return {
+        "env_kwargs": name_value(kwargs or (), "environment argument"),
+        "fixed_horizon": run.fixed_horizon,
+        "wrappers": run.wrapper or (),
+    }
 
 
 def report(store: Store) -> str:
     """What a store holds, who answered how much and how fast, and who agrees with whom; lines of text."""
     counts, given = store.counts(), store.given()
+    choices = any(answer.kind != "pair" for answer in given)
     lines = [
         f"{counts.asked} questions: {counts.answered} answers, {counts.skipped} skipped, {counts.open} open, "
         f"{counts.withdrawn} answers taken back",
         "",
-        f"{'labeler':<24} {'left':>6} {'right':>6} {'equal':>6} {'skip':>6} {'s/answer':>9}",
+        f"{'labeler':<24} {'left':>6} {'right':>6} {'equal':>6} {'skip':>6} "
+        + (f"{'choice':>6} " if choices else "")
+        + f"{'s/answer':>9}",
     ]
     for who in sorted({answer.labeler for answer in given}):
         mine = [answer for answer in given if answer.labeler == who]
-        words = [word_of(answer.mu) for answer in mine]
-        said = [words.count(word) for word in ("left", "right", "equal", "cannot tell")]
+        words = ["choice" if answer.choice else word_of(answer.mu) for answer in mine]
+        said = [
+            words.count(word) for word in ("left", "right", "equal", "cannot tell", *(["choice"] if choices else []))
+        ]
         seconds = float(np.median([answer.seconds for answer in mine]))
         lines.append(f"{who:<24} " + " ".join(f"{count:>6}" for count in said) + f" {seconds:>9.1f}")
     agreed = [f"{a.one} and {a.other}: kappa {a.kappa:.2f} over {a.questions} questions" for a in agreements(given)]

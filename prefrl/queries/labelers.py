@@ -3,16 +3,22 @@
 A labeler is any object called with a sequence of queries that returns the answers that have come back, possibly
 fewer than were asked, and late ones among them. One that also has `observe_policy(mean_return, episode_steps)` is told
 before each phase how the current policy does; one that has `state_dict()` and `load_state_dict(state)` is saved with
-the run. `prefrl.queries.answering` is what calls it.
+the run; one that has `measures()` writes columns of its own into metrics.csv. `prefrl.queries.answering` is what calls
+it.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from prefrl.experience.clips import Artist
+from prefrl.experience.task import Task
+from prefrl.queries.constitution import read_constitution
 from prefrl.queries.human import Human
+from prefrl.queries.judge import Judge
 from prefrl.queries.oracle import make_oracle
 from prefrl.words.errors import UserError, in_short
 from prefrl.words.lookup import lookup
@@ -32,8 +38,41 @@ def make_human(teachers: Sequence[str], seed: int, **people: Any) -> Human:
     return Human(**people, stand_in=make_oracle(teachers, seed))
 
 
+def make_judge(
+    teachers: Sequence[str],
+    seed: int,
+    *,
+    constitution: Path | str | None = None,
+    cache: Path | None = None,
+    task: Task | None = None,
+    **_: Any,
+) -> Judge:
+    """A judge by this constitution, who draws clips of this task where a model is to look at them.
+
+    Raises:
+        UserError: there is no constitution, or it cannot be read; or what it asks a model needs what is not here.
+    """
+    if constitution is None:
+        raise UserError("a judge goes by a constitution: give its file with --constitution.")
+    principles = read_constitution(constitution)
+    artist = Artist(task) if principles.shows_frames and task is not None else None
+    return Judge(principles, cache, artist.frames if artist else None)
+
+
+def is_shown_to_a_model(labeler: str, constitution: Path | None) -> bool:
+    """Whether clips are drawn for a judge's model to look at.
+
+    Raises:
+        UserError: the judge's constitution is not given, or cannot be read.
+    """
+    if labeler != "judge":
+        return False
+    return make_judge((), 0, constitution=constitution).constitution.shows_frames
+
+
 LABELERS: dict[str, Callable[..., Labeler]] = {"oracle": lambda teachers, seed, **_: make_oracle(teachers, seed)}
 LABELERS["human"] = make_human
+LABELERS["judge"] = make_judge
 """Built-in labelers; each entry is called as `factory(teachers, seed, **people)`, see `make_labeler`."""
 
 

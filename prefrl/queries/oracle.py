@@ -40,6 +40,8 @@ class Teacher:
         gamma: myopia: the reward of step t of T weighs gamma^(T-1-t) in the returns that are compared.
         mistake: probability that a decided answer is turned round; "equal" cannot be. In an order of K two segments,
             drawn at random, change places; of the best, it and another.
+        soft: 1 has the answer that would be drawn said as what it is on average: mu is the probability that left wins,
+            mistakes included, so that nothing is noise and the answers are the likelihood's own.
         skip: share of the policy's average return, over the length of a segment, that the better of the two must
             exceed for the question to be answered at all. See `undecided` for negative returns.
         equal: share of the policy's average return below which a difference is called equal; in an order of K, a
@@ -58,6 +60,7 @@ class Teacher:
     beta: float = math.inf
     gamma: float = 1.0
     mistake: float = 0.0
+    soft: float = 0.0
     skip: float = 0.0
     equal: float = 0.0
     accuracy: float | None = None
@@ -71,6 +74,7 @@ class Teacher:
             "beta": (0.0, math.inf, "from 0 (coin flips) to inf (always the better)"),
             "gamma": (0.0, 1.0, "between 0 and 1"),
             "mistake": (0.0, 1.0, "a probability between 0 and 1"),
+            "soft": (0.0, 1.0, "1 (says how likely left is to win) or 0 (draws an answer)"),
             "skip": (0.0, 1.0, "a share between 0 and 1"),
             "equal": (0.0, 1.0, "a share between 0 and 1"),
             "accuracy": (0.5, 1.0, "between 0.5 (coin flips) and 1 (always right)"),
@@ -82,6 +86,8 @@ class Teacher:
             value = getattr(self, setting)
             if value is not None and not low <= value <= high:
                 raise UserError(f"teacher {self.name!r} sets {setting}={value:g}, but {setting} is {words}.")
+        if self.soft not in (0, 1):
+            raise UserError(f"teacher {self.name!r} sets soft={self.soft:g}, but soft is {allowed['soft'][2]}.")
         if self.accuracy is not None:
             for setting, neutral in (("beta", math.inf), ("gamma", 1.0), ("mistake", 0.0)):
                 if getattr(self, setting) != neutral:
@@ -97,6 +103,7 @@ TEACHERS: dict[str, Teacher] = {
     for teacher in (
         Teacher("oracle"),
         Teacher("stochastic", beta=1.0),
+        Teacher("soft", beta=1.0, soft=1.0),
         Teacher("mistake", mistake=0.1),
         Teacher("skip", skip=0.1),
         Teacher("equal", equal=0.1),
@@ -107,7 +114,7 @@ TEACHERS: dict[str, Teacher] = {
         Teacher("right70", accuracy=0.7),
     )
 }
-"""Teachers by name: B-Pref's six at B-Pref's settings, and four known by how often they are right."""
+"""Teachers by name: B-Pref's six at B-Pref's settings, one that says chances, and four by how often they are right."""
 
 
 def parse_teacher(text: str) -> Teacher:
@@ -232,7 +239,17 @@ class Oracle:
         self._rng = np.random.default_rng(seed)
         self._reward_per_step: float | None = None
         self._pool = np.empty((0, 3))  # best return, gap, steps; undiscounted
-        columns = ("beta", "gamma", "mistake", "skip", "equal", "decision_s", "decision_spread", "steps_per_second")
+        columns = (
+            "beta",
+            "gamma",
+            "mistake",
+            "soft",
+            "skip",
+            "equal",
+            "decision_s",
+            "decision_spread",
+            "steps_per_second",
+        )
         self._settings = np.array([[getattr(teacher, name) for name in columns] for teacher in self.teachers])
 
     def observe_policy(self, mean_return: float, episode_steps: float) -> None:
@@ -268,7 +285,7 @@ class Oracle:
         lengths = np.array([len(segment) for segment in segments])
         draws = self._rng.random((len(queries), 4))  # a row a query, so that asking in two batches draws the same
         annotator = (draws[:, 0] * len(self.teachers)).astype(np.intp)
-        beta, gamma, mistake, skip, equal, decision_s, spread, steps_per_second = self._settings[annotator].T
+        beta, gamma, mistake, soft, skip, equal, decision_s, spread, steps_per_second = self._settings[annotator].T
 
         returns, true_gap = _compare(rewards, lengths)
         steps_to_go = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(len(rewards))
@@ -285,9 +302,11 @@ class Oracle:
                 beta[annotator == index] = self._beta(teacher, teacher.accuracy, reward_per_step)
 
         scaled_gap = np.multiply(beta, gap, out=np.zeros_like(gap), where=gap != 0)  # inf * 0 is a tie, not nan
-        mu = (draws[:, 1] < scipy.special.expit(scaled_gap)).astype(np.float64)
+        chance = scipy.special.expit(scaled_gap)
+        mu = (draws[:, 1] < chance).astype(np.float64)
         mu[ties_are_equal & (gap == 0)] = 0.5
         mu = np.where(draws[:, 2] < mistake, 1 - mu, mu)
+        mu = np.where(soft == 1, (1 - mistake) * chance + mistake * (1 - chance), mu)
         mu[alike] = 0.5
         seconds = steps.max(axis=0) / steps_per_second + decision_s * np.exp(spread * scipy.special.ndtri(draws[:, 3]))
         return [
@@ -304,7 +323,12 @@ class Oracle:
         lengths = np.array([len(segment) for query in queries for segment in query.segments])
         draws = self._rng.random((n, k + 4))
         annotator = (draws[:, 0] * len(self.teachers)).astype(np.intp)
-        beta, gamma, mistake, skip, equal, decision_s, spread, steps_per_second = self._settings[annotator].T
+        beta, gamma, mistake, soft, skip, equal, decision_s, spread, steps_per_second = self._settings[annotator].T
+        if soft.any():
+            raise UserError(
+                f"teacher {next(t.name for t in self.teachers if t.soft)!r} says how likely the left of two is to win, "
+                f"and was asked about {k} at a time: ask pairs, or take another teacher."
+            )
         steps_to_go = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(len(rewards))
         weights = np.repeat(np.repeat(gamma, k), lengths) ** steps_to_go
         returns, error = (part.reshape(n, k) for part in _returns(rewards, lengths))

@@ -222,7 +222,7 @@ class Store:
         """
         rows = [
             {"query_key": p.query.key, "labeler": p.labeler, "seconds": p.seconds}
-            | {name: getattr(p, name) for name in SAID}
+            | {name: getattr(p, name) for name in (*SAID, "critique")}
             for p in preferences
         ]
         first: dict[tuple[str, str], Preference] = {}
@@ -390,7 +390,7 @@ class Store:
         chosen = sa.select(*columns, ITEMS.c.step, ANSWERS.c.choice, QUERIES.c.kind).select_from(about)
         with self._transaction() as connection:
             rows = connection.execute(chosen.order_by(ANSWERS.c.id.desc()).limit(newest))
-            return [Given(*row[:4], _utc(row[4]), *row[5:]) for row in rows]
+            return [Given(*row[:4], _utc(row[4]), row.step, row.choice, row.kind) for row in rows]
 
     def counts(self) -> Counts:
         """How much was asked, answered and skipped, how long answering took, what is open and what was taken back."""
@@ -715,7 +715,16 @@ def _read_answers(connection: sa.Connection, after: int) -> tuple[list[Preferenc
     rows = connection.execute(sa.select(ANSWERS).where(ANSWERS.c.id > after).order_by(ANSWERS.c.id)).all()
     queries = _read_queries(connection, [row.query_key for row in rows])
     preferences = [
-        Preference(queries[r.query_key], r.mu, r.labeler, r.seconds, choice=r.choice, strength=r.strength) for r in rows
+        Preference(
+            queries[r.query_key],
+            r.mu,
+            r.labeler,
+            r.seconds,
+            choice=r.choice,
+            strength=r.strength,
+            critique=r.critique,
+        )
+        for r in rows
     ]
     return preferences, rows[-1].id if rows else after
 
@@ -728,7 +737,7 @@ def _read_queries(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Q
     distinct = list(dict.fromkeys(keys))
     for start in range(0, len(distinct), 500):
         some = sa.select(QUERIES.c.key, QUERIES.c.kind).where(QUERIES.c.key.in_(distinct[start : start + 500]))
-        kinds |= {key: kind for key, kind in connection.execute(some)}
+        kinds |= {row.key: row.kind for row in connection.execute(some)}
         items = sa.select(ITEMS).where(ITEMS.c.query_key.in_(distinct[start : start + 500]))
         for key, _, segment_key, *origin in connection.execute(items.order_by(ITEMS.c.query_key, ITEMS.c.place)):
             shown.setdefault(key, []).append((segment_key, tuple(origin)))
@@ -744,9 +753,7 @@ def _read_queries(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Q
             row = held[item[0]]
             columns: tuple[Any, ...] = (*row.steps, row.env_id, *item[1], row.scene)
             segments[item] = Segment(*columns)
-    return {
-        key: Query.of([segments[item] for item in items], kinds[key], asked_as=key) for key, items in shown.items()
-    }
+    return {key: Query.of([segments[item] for item in items], kinds[key], asked_as=key) for key, items in shown.items()}
 
 
 def _clips(connection: sa.Connection, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:

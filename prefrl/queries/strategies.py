@@ -45,15 +45,6 @@ def find_strategy(name: str) -> Strategy:
     return strategy
 
 
-def select(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs, count: int) -> Pairs:
-    """The `count` candidates with the highest scores; among equals, the first.
-
-    Raises:
-        UserError: as `best_first`.
-    """
-    return candidates[best_first(score, r_hat, candidates)[:count] if count else np.zeros(0, np.int64)]
-
-
 def best_first(score: Strategy, r_hat: RewardEnsemble, candidates: Pairs) -> NDArray[np.int64]:
     """The places of the candidates from the highest score to the lowest; among equals, the first comes first.
 
@@ -153,7 +144,7 @@ def _features(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "n f"]:
     """Each pair's last hidden layer, averaged over the steps of each segment, of all members and all its segments."""
     cells, index, mask = pairs.steps()
     inputs = (r_hat.inputs(*pairs.recorder.at(part)) for part in in_parts(cells))
-    hidden = torch.cat([r_hat.hidden_features(r_hat.normalised(part)) for part in inputs], dim=1)  # (K, m, h)
+    hidden = torch.cat([r_hat.hidden_features(r_hat.seen(part)) for part in inputs], dim=1)  # (K, m, h)
     flat = hidden.transpose(0, 1).flatten(1)  # (m, K h)
     # Parts of 256 segments, so that the (n s, T, K h) gathered features are never all in memory.
     weight = mask / mask.sum(-1, keepdims=True)

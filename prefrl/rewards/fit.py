@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +27,7 @@ from prefrl.rewards.answers import Answers, Minibatch
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.bradley_terry import cross_entropy
 from prefrl.words.optimisers import restore_optimiser
+from prefrl.words.plackett_luce import cross_entropy_of_choices
 from prefrl.words.preference import Preference
 from prefrl.words.process import flush_subnormals
 
@@ -50,7 +51,8 @@ class FitReport:
             that learns from it: the longest after its last one, so that it is 3 to 8 % above what the same networks
             have on all of these answers at once.
         held_out_loss: cross-entropy on those left out of it.
-        held_out_accuracy: share of the decided, left-out answers predicted right; one that takes no side is half right.
+        held_out_accuracy: share of the decided, left-out answers predicted right; one that takes no side is half right,
+            and of one about more than two segments it is the share of the comparisons in it.
         l2: geometric mean of the penalty weights after the fit.
         diverged: whether it led to numbers that are not finite, and was taken back.
     """
@@ -77,6 +79,8 @@ class Fit:
         max_answers: fit to this many newest answers; None for all.
         objective: "preference", or "target" for least squares on true segment returns (paper, section 3.3).
         l2_range: least and most that the penalty weight is adapted to.
+        likelihood: what an order of more than two is taken for, as `Answers` has it.
+        margin: of what was called much better, as `Answers` has it.
     """
 
     def __init__(
@@ -91,10 +95,12 @@ class Fit:
         max_answers: int | None = None,
         objective: str = "preference",
         l2_range: tuple[float, float] = L2_RANGE,
+        likelihood: str = "plackett-luce",
+        margin: float = 0.0,
     ) -> None:
         self.r_hat, self.rng = r_hat, rng
         self.noise_floor, self.batch, self.objective, self.l2_range = noise_floor, batch, objective, l2_range
-        self.answers = Answers(r_hat, segment_steps, max_answers)
+        self.answers = Answers(r_hat, segment_steps, max_answers, likelihood, margin)
         self.adam = torch.optim.Adam(r_hat.parameters(), lr=learning_rate, fused=True)
         self.l2 = torch.full((r_hat.members,), float(l2), device=self.answers.device)
         self._given: list[tuple[str, str]] = []  # query key and labeler of each answer
@@ -106,7 +112,7 @@ class Fit:
         An answer enters each member's bootstrap Poisson(1) times, once and for all: the online bootstrap (Oza and
         Russell 2001), which leaves out a share 1/e and keeps an answer held out through every warm start.
         """
-        decided = [p for p in preferences if p.mu is not None]
+        decided = [p for p in preferences if p.is_decided]
         self.answers.add(decided, self.rng.poisson(1.0, (len(decided), self.r_hat.members)))
         self._given = (self._given + [(p.query.key, p.labeler) for p in decided])[-len(self.answers) or None :]
 
@@ -198,11 +204,8 @@ class Fit:
     def _update(self, batch: Minibatch) -> Float[Tensor, "6 k"]:
         """One gradient step of every member; sums of loss, accuracy and their weights before it."""
         returns = self.r_hat.returns(batch.inputs.flatten(0, 1), batch.mask.flatten(0, 1))
-        left, right = returns.view(self.r_hat.members, -1, 2).unbind(-1)  # (K, b) each
-        losses = cross_entropy(left, right, batch.mu, self.noise_floor)
-        if self.objective == "target":  # true returns, brought to unit deviation: r-hat is normalised after all
-            target_left, target_right = batch.true_returns.unbind(-1)
-            losses = ((left - target_left).square() + (right - target_right).square()) / 2
+        returns = returns.view(self.r_hat.members, *batch.mask.shape[:2])  # (K, b, n)
+        losses = self._losses_of(returns, batch)
         counts = batch.counts.T
         loss = (losses * counts).sum(1) / counts.sum(1).clamp_min(1.0)
         self.adam.zero_grad()
@@ -211,10 +214,8 @@ class Fit:
         self.adam.step()
         with torch.no_grad():
             held = counts == 0
-            decided = held & (batch.mu != 0.5)
-            gap = left - right
-            side = torch.where(gap.isnan(), gap, (1 + gap.sign()) / 2)  # one half takes no side
-            right_about = 1 - (side - (batch.mu > 0.5).float()).abs()
+            right_about, says = rightly_ordered(returns, batch)
+            decided = held & says
             tally = torch.stack(
                 [
                     (losses * counts).sum(1),
@@ -228,6 +229,16 @@ class Fit:
             self._adapt_l2(tally)
         return tally
 
+    def _losses_of(self, returns: Float[Tensor, "k b n"], batch: Minibatch) -> Float[Tensor, "k b"]:
+        """What each answer costs each member; of two segments by Bradley and Terry's form, which is exact."""
+        if self.objective == "target":  # true returns, brought to unit deviation: r-hat is normalised after all
+            off = (returns - batch.true_returns).square() * batch.there
+            return off.sum(-1) / batch.there.sum(-1)
+        judged = returns - batch.margin
+        if judged.shape[-1] == 2:
+            return cross_entropy(judged[..., 0], judged[..., 1], batch.mu, self.noise_floor)
+        return cross_entropy_of_choices(judged, batch.chosen, batch.among, self.noise_floor)
+
     def _adapt_l2(self, tally: Float[Tensor, "6 k"]) -> None:
         """Move each member's penalty weight against over- or under-fitting (paper, section 2.2.3)."""
         losses = torch.stack([tally[0] / tally[1], tally[2] / tally[3]])
@@ -237,6 +248,22 @@ class Fit:
         seen = losses.isfinite()  # a small minibatch may leave nothing out
         self._losses = torch.where(seen, before * (1 - SMOOTHING) + losses * SMOOTHING, before)
         self.l2 = adapted_l2(self.l2, self._losses[0], self._losses[1], self.l2_range)
+
+
+def rightly_ordered(
+    returns: Float[Tensor, "k b n"], batch: Minibatch
+) -> tuple[Float[Tensor, "k b"], Bool[Tensor, " b"]]:
+    """Share of each answer's comparisons that each member orders as it does, and whether it makes any.
+
+    Equals are not compared, and a member that takes no side is half right.
+    """
+    one, other = torch.triu_indices(returns.shape[-1], returns.shape[-1], 1, device=returns.device)
+    there = batch.there > 0
+    compared = (batch.ranks[:, one] != batch.ranks[:, other]) & there[:, one] & there[:, other]  # (b, c)
+    gap = returns[..., one] - returns[..., other]
+    side = torch.where(gap.isnan(), gap, (1 + gap.sign()) / 2)
+    right = 1 - (side - (batch.ranks[:, one] < batch.ranks[:, other]).float()).abs()
+    return torch.where(compared, right, 0.0).sum(-1) / compared.sum(-1).clamp_min(1), compared.any(-1)
 
 
 def adapted_l2(

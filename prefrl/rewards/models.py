@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from prefrl.experience.recorder import SAMPLE, Episode, Recorder, mean_true_return
-from prefrl.rewards.fit import Fit, FitReport
+from prefrl.rewards.fit import Fit, FitReport, Steps
 from prefrl.rewards.paid import LearnedReward, ScaledTrueReward
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.rewards.watch import Watch
@@ -27,6 +27,8 @@ from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.words.preference import Preference
 from prefrl.words.process import for_small_networks
 from prefrl.words.scale import kept_mean
+
+AT_ONCE = 65_536  # steps that are paid again at one time: a few MB of them
 
 
 @runtime_checkable
@@ -73,39 +75,55 @@ class Model(Protocol):
         """Go on from what `state` returned."""
 
 
+@runtime_checkable
+class FitsAnswers(Protocol):
+    """What has a reward explain the answers: `prefrl.rewards.fit.Fit`, or another of its kind."""
+
+    @property
+    def r_hat(self) -> RewardEnsemble:
+        """The reward that is fitted."""
+
+    def add(self, preferences: Sequence[Preference]) -> None:
+        """Take in new answers."""
+
+    def forget(self, given: Sequence[tuple[str, str]]) -> int:
+        """Leave out answers that were taken back, by query key and labeler; how many of them were there."""
+
+    def epochs(self, count: int) -> int:
+        """Gradient steps in this many passes over the answers."""
+
+    def refit(self, newest: Steps, window: Steps, updates: int, kept: float) -> FitReport:
+        """Take in new experience, take gradient steps, and normalise what the reward pays."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next fit depends on; under `r_hat` the reward's own."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+
+
 class LearnedModel:
     """r-hat, fitted to the answers (Christiano et al. 2017, section 2.2.3).
 
     Args:
         config: of the run.
         env: its experience.
-        fit_rng: draws bootstraps and minibatches.
+        r_hat: what pays.
+        fit: has r-hat, or with `overlap` a copy of it, explain the answers.
         watch_rng: draws the windows that r-hat is judged on.
     """
 
     def __init__(
-        self, config: ResolvedTrain, env: Recorder, fit_rng: np.random.Generator, watch_rng: np.random.Generator
+        self,
+        config: ResolvedTrain,
+        env: Recorder,
+        r_hat: RewardEnsemble,
+        fit: FitsAnswers,
+        watch_rng: np.random.Generator,
     ) -> None:
-        self.config, self.env, self._watch_rng = config, env, watch_rng
-        if config.reward_from:
-            self.r_hat = RewardEnsemble.load(config.reward_from / "reward.safetensors")
-        else:
-            first_weights = torch.Generator().manual_seed(config.seed)
-            spaces = env.observation_space, env.action_space
-            self.r_hat = RewardEnsemble(*spaces, config.members, config.reward_std, generator=first_weights)
-        self.r_hat.to(config.device)
-        self._fit = Fit(
-            copy.deepcopy(self.r_hat) if config.overlap else self.r_hat,
-            fit_rng,
-            config.segment_steps,
-            config.noise_floor,
-            config.reward_learning_rate,
-            config.batch,
-            config.l2,
-            config.max_answers,
-            config.objective,
-        )
-        self.paid = LearnedReward(env, self.r_hat, late=True)  # the learner never sees the true reward
+        self.config, self.env, self.r_hat, self._fit, self._watch_rng = config, env, r_hat, fit, watch_rng
+        # the learner never sees the true reward
+        self.paid = LearnedReward(env, self.r_hat, late=True, at_the_end=config.reward_at == "end")
         self.due = self.paid.due
         self.fitted = config.reward_from is not None  # people may answer later than asked
         self._seen = 0  # steps whose inputs are in r-hat's normalisation
@@ -139,7 +157,8 @@ class LearnedModel:
         config, env = self.config, self.env
         newest = env.recent(env.steps - self._seen, at_most=SAMPLE)[:2]
         window = env.recent(config.reward_window, at_most=SAMPLE)[:2]
-        updates = config.fit_updates if self.fitted else self._fit.epochs(config.initial_epochs)
+        goes_on = self.fitted and not config.rounds  # a round's answers come all together, as the first do
+        updates = config.fit_updates if goes_on else self._fit.epochs(config.initial_epochs)
         refit = partial(self._fit.refit, newest, window, updates, kept_mean_of(config, env))
         self._seen = env.steps
         if config.overlap and self.fitted:
@@ -152,6 +171,11 @@ class LearnedModel:
         if self._fitting is not None:
             self._pay_by(self._fitting.result())
             self._fitting = None
+
+    def paid_again(self, vector_steps: int) -> NDArray[np.float32]:
+        """What the newest vector steps are paid as r-hat is now, oldest first: (vector_steps, n_envs)."""
+        paid = [self.paid.worth(*steps) for steps in self.env.stretches(vector_steps, AT_ONCE)]
+        return np.concatenate(paid).reshape(-1, self.env.num_envs)
 
     def _pay_by(self, report: FitReport) -> None:
         self._report = report
@@ -230,6 +254,10 @@ class TrueReward:
         window = self.env.recent_rewards(self.config.reward_window)
         self.paid.normalise(window, kept_mean_of(self.config, self.env))
 
+    def paid_again(self, vector_steps: int) -> NDArray[np.float32]:
+        """What the newest vector steps are paid as the scale is now, oldest first: (vector_steps, n_envs)."""
+        return self.paid.worth(self.env.recent_rewards(vector_steps * self.env.num_envs)).astype(np.float32)
+
     def settle(self) -> None:
         """Nothing: no fit is done beside."""
 
@@ -257,8 +285,30 @@ def kept_mean_of(config: Resolved, env: Recorder) -> float:
     return kept_mean(env.ends_early_since, config.explore_steps, env.steps, config.steps)
 
 
-def make_model(config: Resolved, env: Recorder, fit_rng: np.random.Generator, watch_rng: np.random.Generator) -> Model:
+def make_model(
+    config: Resolved, env: Recorder, fit_rng: np.random.Generator, watch_rng: np.random.Generator
+) -> LearnedModel | TrueReward:
     """The model that a run's configuration asks for."""
-    if isinstance(config, ResolvedTrain):
-        return LearnedModel(config, env, fit_rng, watch_rng)
-    return TrueReward(config, env)
+    if not isinstance(config, ResolvedTrain):
+        return TrueReward(config, env)
+    if config.reward_from:
+        r_hat = RewardEnsemble.load(config.reward_from / "reward.safetensors")
+    else:
+        first_weights = torch.Generator().manual_seed(config.seed)
+        spaces = env.observation_space, env.action_space
+        r_hat = RewardEnsemble(*spaces, config.members, config.reward_std, generator=first_weights)
+    r_hat.to(config.device)
+    fit = Fit(
+        copy.deepcopy(r_hat) if config.overlap else r_hat,
+        fit_rng,
+        config.segment_steps,
+        config.noise_floor,
+        config.reward_learning_rate,
+        config.batch,
+        config.l2,
+        config.max_answers,
+        config.objective,
+        likelihood=config.likelihood,
+        margin=config.margin,
+    )
+    return LearnedModel(config, env, r_hat, fit, watch_rng)

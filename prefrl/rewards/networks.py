@@ -7,15 +7,18 @@ share nothing but the call: no weight, no statistic and no gradient of one depen
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.nn.functional import dropout, leaky_relu_
+from torch.nn.functional import batch_norm, conv2d, leaky_relu_
 
 SLOPE = 0.01  # of the leaky ReLU (paper, A.1 and A.2)
+BYTE = 255
 
 
 class MLPs(nn.Module):
@@ -73,7 +76,8 @@ class CNNs(nn.Module):
     """K convolutional networks on one image (paper, A.2).
 
     Convolutions 7x7/3, 5x5/2, 3x3/1 and 3x3/1 of 16 filters, each with batch norm, leaky ReLU and dropout, then a layer
-    of 64 and a scalar. Members are groups of channels.
+    of 64 and a scalar. Members are groups of channels. Channels are last in memory, and activations are bfloat16 where
+    the machine computes with it.
 
     Args:
         members: K.
@@ -111,21 +115,61 @@ class CNNs(nn.Module):
                 Dropout(dropout, seeds[layer]),
             ]
             channels, height, width = filters, (height - size) // stride + 1, (width - size) // stride + 1
-        # Channels last and half precision where the machine computes with it: a third of the time on a CPU.
         self.convolutions = nn.Sequential(*layers)
         self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
         self.top = MLPs(members, (channels * height * width, 64, 1), generator)
 
-    def features(self, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "k n f"]:
-        """The last hidden layer of each member."""
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=computes_with_bfloat16(inputs.device.type)):
-            maps = self.convolutions(inputs.contiguous(memory_format=torch.channels_last))
-        maps = maps.to(self.top.weights[0].dtype)
-        return self.top.features(maps.reshape(len(inputs), self.members, -1).transpose(0, 1))
+    def features(self, inputs: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "k n f"]:
+        """The last hidden layer of each member, on numbers, or on bytes, which are taken for 255ths."""
+        exact = self.top.weights[0].dtype
+        dtype = torch.bfloat16 if computes_with_bfloat16(inputs.device.type) else exact
+        maps = channels_last(inputs, dtype)
+        unit = 1 / BYTE if inputs.dtype is torch.uint8 else 1.0
+        if self.training:
+            flat = torch.stack([self._fitting(member, maps, unit) for member in range(self.members)])
+        else:
+            flat = self._judging(maps, unit).reshape(len(inputs), self.members, -1).transpose(0, 1)
+        return self.top.features(flat.to(exact))
 
     def head(self, features: Float[Tensor, "k n f"], steps: Float[Tensor, " n"] | float = 1.0) -> Float[Tensor, "k n"]:
         """The reward that the last layer makes of the features, or their sum of the features summed over `steps`."""
         return self.top.head(features, steps)
+
+    def _layers(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Convolution, batch norm and dropout, layer by layer."""
+        layers = list(self.convolutions)
+        yield from zip(layers[::4], layers[1::4], layers[3::4], strict=True)
+
+    def _judging(self, maps: Float[Tensor, "n c h w"], unit: float) -> Float[Tensor, "n maps rows columns"]:
+        """The convolutions of all members, with what batch norm has seen as part of their weights."""
+        for convolution, norm, _ in self._layers():
+            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+            weight = convolution.weight * (gain * unit)[:, None, None, None]
+            bias = (convolution.bias - norm.running_mean) * gain + norm.bias
+            weight, bias = weight.to(maps.dtype, memory_format=torch.channels_last), bias.to(maps.dtype)
+            maps = leaky_relu_(conv2d(maps, weight, bias, convolution.stride, groups=convolution.groups), SLOPE)
+            unit = 1.0
+        return maps
+
+    def _fitting(self, member: int, maps: Float[Tensor, "n c h w"], unit: float) -> Float[Tensor, "n f"]:
+        """The convolutions of one member, with batch norm and dropout as they are while it learns.
+
+        What a layer gives to all members is larger than memory that is kept from one update to the next
+        (`prefrl.words.process`); what it gives to one is not.
+        """
+        for convolution, norm, drop in self._layers():
+            size = convolution.out_channels // self.members
+            own = slice(member * size, (member + 1) * size)
+            norm.num_batches_tracked += member == 0
+            weight = (convolution.weight[own] * unit).to(maps.dtype, memory_format=torch.channels_last)
+            maps = conv2d(maps, weight, convolution.bias[own].to(maps.dtype), convolution.stride)
+            # A leaky ReLU of so many times a number is so many times that of the number: batch norm scales for dropout.
+            weight, bias = norm.weight[own] * drop.gain, norm.bias[own] * drop.gain
+            seen = norm.running_mean[own], norm.running_var[own]
+            maps = batch_norm(maps, *seen, weight, bias, training=True, momentum=norm.momentum, eps=norm.eps)
+            maps = maps * leaky(drop.kept(maps), maps.detach())
+            unit = 1.0
+        return maps.flatten(1)
 
     @torch.no_grad()
     def decay(self, l2: Float[Tensor, " k"]) -> None:
@@ -153,12 +197,38 @@ class Dropout(nn.Module):
         """Drop elements, and scale the others so that the mean stays; in evaluation, change nothing."""
         if not self.training or not self.p:
             return x
+        return x * self.kept(x).mul_(self.gain)
+
+    @property
+    def gain(self) -> float:
+        """What elements that are kept are multiplied with, so that the mean stays."""
+        return 1 / (1 - self.p)
+
+    @torch.no_grad()
+    def kept(self, x: Tensor) -> Tensor:
+        """One where an element of x is kept, zero where it is dropped."""
+        kept = torch.empty_like(x)  # in the order of x's memory
+        if not self.p:
+            return kept.fill_(1)
         if x.device.type != "cpu":
-            return dropout(x, self.p)
+            return kept.bernoulli_(1 - self.p)
         draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None, generator=self.generator)
-        keep = torch.empty_like(x, dtype=torch.bool)  # in the order of x's memory
-        torch.ge(draws.view(torch.uint8)[: x.numel()], round(256 * self.p), out=keep.as_strided((x.numel(),), (1,)))
-        return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
+        torch.ge(draws.view(torch.uint8)[: x.numel()], round(256 * self.p), out=kept.as_strided((x.numel(),), (1,)))
+        return kept
+
+
+@torch.no_grad()
+def leaky(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient below a leaky ReLU of x, by that above it: with ones above, what the leaky ReLU multiplies x by."""
+    below: Tensor = torch.ops.aten.leaky_relu_backward(gradient, x, SLOPE, False)
+    return below
+
+
+def channels_last(images: Shaped[Tensor, "n c h w"], dtype: torch.dtype) -> Float[Tensor, "n c h w"]:
+    """Images as numbers of this type, channels last in memory; bytes change their places before their type."""
+    if images.dtype is not torch.uint8:
+        return images.to(dtype, memory_format=torch.channels_last)
+    return torch.stack(images.unbind(1), -1).to(dtype).permute(0, 3, 1, 2)
 
 
 @cache

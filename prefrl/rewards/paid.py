@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.experience.backends import CUT_SHORT
-from prefrl.experience.guard import Guard
+from prefrl.experience.guard import Guard, short
 from prefrl.experience.recorder import SAMPLE, Recorder
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.words.errors import UserError
@@ -33,13 +33,19 @@ class LearnedReward(VecEnvWrapper):
         expose_true_reward: put each environment's own reward in `info["true_reward"]`, for evaluation only.
         late: pay nothing at the step. `due` then has the rewards of every step since it was last called, for the
             price of one call of the ensemble: what `prefrl.Learner` takes at the end of a rollout.
+        at_the_end: pay an episode's sum at its last step, and nothing before, as a text is paid that is judged whole.
     """
 
     def __init__(
-        self, venv: VecEnv, r_hat: RewardEnsemble, expose_true_reward: bool = False, late: bool = False
+        self,
+        venv: VecEnv,
+        r_hat: RewardEnsemble,
+        expose_true_reward: bool = False,
+        late: bool = False,
+        at_the_end: bool = False,
     ) -> None:
         super().__init__(venv)
-        self.r_hat, self.expose_true_reward, self.late = r_hat, expose_true_reward, late
+        self.r_hat, self.expose_true_reward, self.late, self.at_the_end = r_hat, expose_true_reward, late, at_the_end
         self._unpaid: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], list[int]]] = []
         self._returns = np.zeros(venv.num_envs)
         self._episode_returns: list[float] = []
@@ -76,13 +82,18 @@ class LearnedReward(VecEnvWrapper):
         if not steps:
             return np.zeros((0, self.num_envs), np.float32)
         observations, actions = (np.concatenate(side) for side in ([s[0] for s in steps], [s[1] for s in steps]))
-        rewards = bounded(self.r_hat.reward(observations, actions), self.r_hat.reward_std)
-        rewards = rewards.reshape(len(steps), self.num_envs)
+        rewards = self.worth(observations, actions).reshape(len(steps), self.num_envs)
         for paid, (_, _, dones, whole) in zip(rewards, steps, strict=True):
             self._returns += paid
             self._episode_returns += self._returns[whole].tolist()
+            if self.at_the_end:
+                paid[:] = np.where(dones, self._returns, 0)
             self._returns[dones] = 0
         return rewards
+
+    def worth(self, observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float32]:
+        """What these steps are paid, (n,), as the ensemble is now."""
+        return bounded(self.r_hat.reward(observations, actions), self.r_hat.reward_std)
 
     def pop_returns(self) -> NDArray[np.float64]:
         """Returns (e,), in the reward as it was paid, of the episodes finished since the last call."""
@@ -130,9 +141,12 @@ class ScaledTrueReward(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Take the step, and pay its scaled true reward."""
         observations, rewards, dones, infos = self.venv.step_wait()
+        return observations, self.worth(rewards), dones, infos
+
+    def worth(self, rewards: NDArray[Any]) -> NDArray[Any]:
+        """What steps of these true rewards are paid, as the scale is now."""
         rewards = rewards.clip(-self.bound, self.bound)
-        paid = bounded((rewards - self.offset) / self.scale * self.reward_std, self.reward_std)
-        return observations, paid, dones, infos
+        return bounded((rewards - self.offset) / self.scale * self.reward_std, self.reward_std)
 
 
 class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -140,7 +154,7 @@ class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     Args:
         env: the environment; its spaces must have the shapes the model was trained on.
-        model: path of a `reward.safetensors`, or a RewardEnsemble.
+        model: folder of a run, path of a `reward.safetensors`, or a RewardEnsemble.
         expose_true_reward: put the environment's own reward in `info["true_reward"]`, for evaluation only.
 
     Raises:
@@ -151,12 +165,17 @@ class LearnedRewardEnv(gym.Wrapper[Any, Any, Any, Any]):
         self, env: gym.Env[Any, Any], model: RewardEnsemble | Path | str, expose_true_reward: bool = False
     ) -> None:
         super().__init__(Guard(env))
+        if not isinstance(model, RewardEnsemble) and Path(model).is_dir():
+            model = Path(model) / "reward.safetensors"
         self.r_hat = model if isinstance(model, RewardEnsemble) else RewardEnsemble.load(model)
         self.expose_true_reward = expose_true_reward
         for name in ("observation_space", "action_space"):
             mine, theirs = getattr(env, name), getattr(self.r_hat, name)
             if not same_inputs(mine, theirs):
-                raise UserError(f"the reward model was learned on {name} {theirs}, and this environment has {mine}.")
+                raise UserError(
+                    f"the reward model was learned on {name} {short(theirs)}, and this environment has {short(mine)}: "
+                    f"prefrl.load_run(folder).make_env() makes it as the run had it."
+                )
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""

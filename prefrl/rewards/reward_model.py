@@ -7,7 +7,7 @@ the members, where it rewards the learner.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from prefrl.rewards.networks import CNNs, Dropout, MLPs
 from prefrl.words.errors import UserError
+from prefrl.words.lookup import lookup
 from prefrl.words.process import flush_subnormals
 from prefrl.words.scale import offset_and_scale
 from prefrl.words.spaces import channels_first, describe, described_size, encode, encoded_size, is_image, space_of
@@ -30,6 +31,8 @@ from prefrl.words.tensors import load_tensors, save_tensors, size_of
 FORMAT = "1"
 MOST_PIXELS = 1 << 24  # of an image; a vector is never larger than the file of what was learned on it
 
+KINDS = {"implicit": "prefrl.policies.implicit:implicit_reward"}
+"""Reward models that are no ensemble of networks, by what their files call them: what makes one of its file."""
 AT_ONCE, AT_ONCE_IMAGES = 4096, 128  # steps whose hidden layers are in memory at one time
 
 
@@ -103,13 +106,17 @@ class RewardEnsemble(nn.Module):
         """Inputs with zero mean and unit standard deviation over experience; pixels in [0, 1]."""
         return (inputs - self.input_mean) / self.input_std
 
-    def hidden_features(self, normalised: Float[Tensor, n * features]) -> Float[Tensor, "k n h"]:
-        """The last hidden layer of each member."""
-        return self.network.features(normalised)
+    def seen(self, inputs: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
+        """Inputs as the networks see them; pixels as the bytes they are, which the first layer takes for 255ths."""
+        return inputs if self.is_image else self.normalised(inputs)
 
-    def forward(self, normalised: Float[Tensor, n * features]) -> Float[Tensor, "k n"]:
+    def hidden_features(self, seen: Shaped[Tensor, n * features]) -> Float[Tensor, "k n h"]:
+        """The last hidden layer of each member."""
+        return self.network.features(seen)
+
+    def forward(self, seen: Shaped[Tensor, n * features]) -> Float[Tensor, "k n"]:
         """Each member's unnormalised reward of each step; sums of these explain the answers."""
-        return self.network.head(self.network.features(normalised))
+        return self.network.head(self.network.features(seen))
 
     def returns(self, inputs: Shaped[Tensor, "s t *features"], mask: Float[Tensor, "s t"]) -> Float[Tensor, "k s"]:
         """Each member's unnormalised reward summed over the steps of each segment, undiscounted (paper, equation 1).
@@ -118,7 +125,7 @@ class RewardEnsemble(nn.Module):
             inputs: steps of segments as `inputs` gives them, not normalised.
             mask: 1 on the steps of a segment, 0 after its end.
         """
-        flat = self.normalised(inputs.flatten(0, 1))
+        flat = self.seen(inputs.flatten(0, 1))
         real = mask.flatten().bool()  # what segments are padded with is no step, and no sample of batch norm
         if real.all():
             features = self.hidden_features(flat)
@@ -134,7 +141,7 @@ class RewardEnsemble(nn.Module):
     def member_rewards(self, observations: NDArray[Any], actions: NDArray[Any]) -> Float[Tensor, "k n"]:
         """Each member's unnormalised reward of each step, without gradients."""
         parts = torch.split(self.inputs(observations, actions), AT_ONCE_IMAGES if self.is_image else AT_ONCE)
-        return torch.cat([self(self.normalised(part)) for part in parts], dim=1)
+        return torch.cat([self(self.seen(part)) for part in parts], dim=1)
 
     @flush_subnormals
     @torch.inference_mode()
@@ -233,6 +240,9 @@ class RewardEnsemble(nn.Module):
                 f"{str(path)!r} holds a reward model of format {described.get('format')!r:.40}; this reads {FORMAT!r}."
             )
         try:
+            if (kind := described.get("kind")) is not None:
+                made_of: Callable[..., RewardEnsemble] = lookup("kind of reward model", KINDS[kind], {})
+                return made_of(described, state)
             about = _fitting(described, size_of(state))
             r_hat = cls(**about)
             r_hat.load_state_dict(state)

@@ -40,7 +40,7 @@ Steps = tuple[NDArray[Any], NDArray[Any]]  # observations and actions
 
 @torch.inference_mode()
 def predicted_preferences(r_hat: RewardEnsemble, pairs: Pairs) -> Float[Tensor, "k n c"]:
-    """P[left > right] by each member, without the noise floor: one of a pair, of K windows one for every two of them."""
+    """P[left > right] by each member, without the noise floor: one of a pair, of K windows one of every two."""
     returns = member_returns(r_hat, pairs)
     left, right = torch.triu_indices(returns.shape[-1], returns.shape[-1], 1, device=returns.device)
     p: Tensor = probability(returns[..., left], returns[..., right], floor=0.0)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,25 @@ def newest(folder: Path) -> tuple[int, State, list[Path]]:
         damaged.append(path)
     said = f"its {len(damaged)} are damaged" if damaged else "the run was stopped before its first"
     raise UserError(f"{str(folder)!r} has no checkpoint to go on from: {said}; run it again with another --out.")
+
+
+@contextlib.contextmanager
+def of_this_version(folder: Path) -> Iterator[None]:
+    """Have what cannot be restored inside told as what it is: the state of a run that another prefrl began.
+
+    Raises:
+        UserError: a part's state is not what that part restores.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the checkpoint in {str(folder)!r} is of another version of prefrl, or of its libraries "
+            f"({type(error).__name__}: {error}): go on with that version, or begin anew from its answers, with "
+            f"--labels-from {folder}."
+        ) from error
 
 
 def has_any(folder: Path) -> bool:

@@ -23,7 +23,17 @@ from typing import Any
 from prefrl.settings.config import BaselineConfig, TrainConfig, to_toml
 
 OURS = ("prefrl", "prefrl_envs", "benchmarks")
-UNTOLD = ("arm", "backend", "device", "out", "seed", "store", "tensorboard", "wandb")  # fields that make no other run
+UNTOLD = (
+    "arm",
+    "backend",
+    "device",
+    "out",
+    "seed",
+    "store",
+    "tensorboard",
+    "wandb",
+    "workers",
+)  # fields that make no other run
 PLACE = re.compile(rf"(?:{'|'.join(OURS)})(?:\.\w+)*\.(\w+)((?::\w+)?)")  # of a module, or of something in it
 NAME = r"\1\2"  # of it, without the folders
 BEGAN = time.time()

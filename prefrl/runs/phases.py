@@ -34,11 +34,11 @@ def schedule(config: Resolved, rollout_steps: int) -> list[Phase]:
     rollouts = plan((config.steps - config.explore_steps) // config.n_envs, rollout_steps, config.phases)
     labels, live = labels_of(config, len(rollouts))
     phases, steps, kept = [], config.explore_steps, 0
-    for number, (lengths, count) in enumerate(zip(rollouts, labels, strict=True)):
+    for number, (lengths, count, learns) in enumerate(zip(rollouts, labels, live, strict=True)):
         steps += sum(lengths) * config.n_envs
         is_checkpoint = 0 < config.checkpoint_every <= steps - kept and number + 1 < len(rollouts)
         kept = steps if is_checkpoint else kept
-        phases.append(Phase(number, lengths, count, number < live, is_checkpoint))
+        phases.append(Phase(number, lengths, count, learns, is_checkpoint))
     return phases
 
 

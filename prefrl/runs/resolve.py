@@ -16,14 +16,19 @@ import torch
 from prefrl.experience.backends import DRAWS, find_backends
 from prefrl.experience.clips import how_shown
 from prefrl.experience.environments import find_spec
+from prefrl.experience.guard import short
 from prefrl.experience.task import Task
-from prefrl.policies.learners import check_settings, learner_class
+from prefrl.experience.wrappers import needed
+from prefrl.policies.demonstrations import check_demonstrations, check_segments
+from prefrl.policies.learners import check_settings, check_spaces, replays
+from prefrl.policies.methods import method_fields
 from prefrl.policies.policy import Policy
 from prefrl.policies.reference import find_reference
 from prefrl.policies.terms import FIRST_BETA
 from prefrl.queries.exchange import inherit
-from prefrl.queries.labelers import LABELERS, find_factory
+from prefrl.queries.labelers import LABELERS, find_factory, is_shown_to_a_model
 from prefrl.queries.oracle import parse_teacher
+from prefrl.queries.questions import segments_in
 from prefrl.queries.store import Store, check_free, check_url
 from prefrl.queries.strategies import find_strategy
 from prefrl.rewards.reward_model import RewardEnsemble
@@ -35,10 +40,11 @@ from prefrl.settings.resolved import Resolved, ResolvedTrain
 from prefrl.settings.values import as_toml, name_value
 from prefrl.words.errors import UserError, install
 from prefrl.words.lookup import did_you_mean, lookup
-from prefrl.words.schedules import SCHEDULES, label_counts
+from prefrl.words.schedules import SCHEDULES, in_sessions, label_counts
 from prefrl.words.spaces import channels_first, encoded_size, is_image, same_inputs
 
 MOST_PICTURES = 20_000  # kept for people, some 5 kB each
+LATELY = 50_000  # steps that the reward's scale is taken from, where the learner learns from each step once
 LONG_EPISODE = 1_000  # steps, where an environment sets no limit
 LONG_GAME = 2_500  # agent steps of a long game of Pong; an Atari game's own limit is ten times that, and seldom met
 MOST_SEED = 2**31 - 1  # EnvPool's; numpy's own generator, which stable-baselines3 seeds, would take twice as much
@@ -60,16 +66,28 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         UserError: anything that the run could not do as asked.
     """
     _check_numbers(config)
-    learner_class(config.learner)
+    replayed = replays(config.learner)
+    _check_replaying(config, replayed)
     find_backends(config.backend)
-    env = look_at(config)
+    if config.workers is not None and (config.workers < 1 or config.backend not in ("auto", "subprocess")):
+        raise UserError(
+            f"workers={config.workers} with backend {config.backend}: it is a number of processes, 1 or more, and they "
+            f"are backend subprocess."
+        )
+    env = look_at(replace(config, wrapper=config.wrapper or ()) if resume else config)
+    check_spaces(config.learner, config.env, *env.spaces)
     preset = env.preset
-    settings = {
+    replay = presets.REPLAY_PRESETS.get(config.learner, presets.OF_OWN) if replayed else presets.NOTHING
+    by_method = method_fields(config, preset)
+    settings = by_method.get("settings") or {
         **preset.learners.get(config.learner, {}),
+        **({"buffer_size": min(config.steps, presets.MOST_REPLAYED)} if replayed else {}),
+        **replay.settings,
         **env.tuned.get(config.learner, {}),
         **name_value(config.set, "learner setting"),
     }
-    check_settings(config.learner, settings)
+    if not by_method:
+        check_settings(config.learner, settings)
     if config.device not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {config.device!r}: it is auto, cpu or cuda.")
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -78,13 +96,16 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         raise UserError(f"logging to Weights & Biases needs its package: {install('wandb')}.")
     fastest = "cuda" if env.is_image and torch.cuda.is_available() else "cpu"
     open_fields = {field.name for field in fields(config) if getattr(config, field.name) is None}
-    by_family = {name: value for name, value in vars(preset).items() if name in open_fields}
-    n_envs = config.n_envs or _divisor(config.steps, preset.n_envs)
-    segment_steps = getattr(config, "segment_steps", None) or env.segment_steps
+    by_family = {name: value for name, value in {**vars(preset), **replay.fields}.items() if name in open_fields}
+    n_envs = config.n_envs or _divisor(config.steps, replay.fields.get("n_envs", preset.n_envs))
+    segment_steps = getattr(config, "segment_steps", None) or min(
+        replay.fields.get("segment_steps", env.segment_steps), env.horizon or math.inf
+    )
     known: dict[str, Any] = {
         **by_family,
         "n_envs": n_envs,
         "env_kwargs": env.kwargs,
+        "wrapper": env.wrappers or config.wrapper,
         "set": tuple(f"{name}={as_toml(value)}" for name, value in settings.items()),
         "settings": settings,
         "taken": env.told(config.learner, settings, segment_steps if isinstance(config, TrainConfig) else None),
@@ -93,27 +114,43 @@ def resolve(config: BaselineConfig, resume: bool = False) -> Resolved:
         "device": fastest if config.device == "auto" else config.device,
         "out": Path(config.out or _folder(config)),
     }
-    known |= _reference(config, env)
+    if session_steps := config.session_steps or by_family.get("session_steps"):
+        known["phases"] = max(1, round((config.steps - known["explore_steps"]) / session_steps))
+    known |= _reference(config, env) | _start(config, env)
     known["ten_episodes"] = _ten_episodes(env, n_envs)
     known["checkpoint_every"] = known["ten_episodes"] if config.checkpoint_every is None else config.checkpoint_every
     if isinstance(config, TrainConfig):
         known["segment_steps"] = segment_steps
+        known["pairs"] = config.pairs or ("same-start" if env.same_start else None)
         known["reward_from"] = _reward_from(config, env)
+        known |= {"strategy": config.strategy or "disagreement"} | by_method
+        find_strategy(known["strategy"])
         _check_names(config, resume)
         _check_idle(config)
+        _check_rounds(config)
+        if config.demonstration_labels:
+            check_segments(known.get("demonstrations", ()))
+        if config.rounds:
+            known["initial_labels"] = 1 / config.rounds
         known["keep_steps"] = keep_steps = preset.keep_steps if config.keep_steps is None else config.keep_steps
         room = {"explore_steps": known["explore_steps"], "keep_steps": keep_steps}
-        _check_labels(config, segment_steps, env.horizon, room, n_envs)
+        known["k"] = segments_in(config, direct=bool(by_method))
+        _check_labels(config, segment_steps, env.horizon, room, n_envs, known["k"])
+        if config.session_labels is not None:
+            phases = known.get("phases", config.phases)
+            in_sessions(config.labels, max(1, round(config.freeze_reward_at * phases)), config.session_labels)
         if not resume:
             with Store(":memory:") as empty:
                 inherit(empty, config.labels_from, config.env, segment_steps)
-        if config.labeler == "human":
+        if config.labeler == "human" or is_shown_to_a_model(config.labeler, config.constitution):
             known |= _for_people(config, env, keep_steps)
     # Both arms take the reward's scale from as many steps as a run with labels remembers. Of stacked frames, the oldest
     # that it remembers are parts of later observations alone.
     remembered = known.get("keep_steps") or getattr(config, "keep_steps", None) or preset.keep_steps
     older = channels_first(env.spaces[0].shape or ())[0] - 1 if env.is_image else 0
-    known["reward_window"] = min(config.reward_window, max(n_envs, remembered - older * n_envs))
+    known["replay_steps"] = settings["buffer_size"] if replayed else 0
+    window = config.reward_window or known["replay_steps"] or LATELY
+    known["reward_window"] = min(window, max(n_envs, remembered - older * n_envs, known["replay_steps"]))
     if not isinstance(config, TrainConfig):
         known["keep_steps"] = known["reward_window"]
     if not resume:
@@ -132,10 +169,13 @@ class EnvironmentFacts:
         why: it is that family, a clause.
         tuned: settings by learner over those of the family.
         kwargs: arguments it is made with.
+        wrappers: around it.
+        flattened: what its observations are before they become vectors; empty where they are as they are.
         horizon: steps after which an episode is cut off; None if it is not.
         segment_steps: the segment length that suits it.
         is_image: whether it shows pixels.
         clip_reward: whether its true reward is clipped for a learner.
+        same_start: whether its segments are compared where they begin an episode alike.
         spaces: of its observations and actions.
     """
 
@@ -144,16 +184,23 @@ class EnvironmentFacts:
     why: str
     tuned: Mapping[str, Mapping[str, Any]]
     kwargs: tuple[str, ...]
+    wrappers: tuple[str, ...]
+    flattened: str
     horizon: int | None
     segment_steps: int
     is_image: bool
     clip_reward: bool
+    same_start: bool
     spaces: tuple[gym.Space[Any], gym.Space[Any]]
 
     @property
     def preset(self) -> presets.Preset:
         """Of its family."""
         return presets.FAMILIES[self.family]
+
+    def settings_of(self, learner: str) -> dict[str, Any]:
+        """What a learner begins from."""
+        return {**self.preset.learners.get(learner, {}), **self.tuned.get(learner, {})}
 
     def told(self, learner: str, settings: Mapping[str, Any], segment_steps: int | None) -> str:
         """What a run on it begins from, and why, for whoever begins one.
@@ -166,9 +213,13 @@ class EnvironmentFacts:
         chosen = [f"discount {settings['gamma']:g}"] if "gamma" in settings else []
         chosen += [f"segments of {segment_steps} steps"] if segment_steps else []
         limit = f"a horizon of {self.horizon:,} steps" if self.horizon else "no time limit"
+        changed = [f"around it is {wrapper}" for wrapper in self.wrappers]
+        changed += [f"observations {self.flattened} are flattened into a vector"] if self.flattened else []
         begins = f"from preset {self.family}" if learner in self.preset.learners else f"from {learner}'s own settings"
+        why = "they suit any environment" if learner in presets.REPLAY_PRESETS else self.why
         return (
-            f"{self.name} begins {begins}, because {self.why}; with {limit}{''.join(f', {each}' for each in chosen)}. "
+            f"{self.name} begins {begins}, because {why}; with {limit}{''.join(f', {each}' for each in chosen)}"
+            f"{''.join(f'; {each}' for each in changed)}. "
             f"--preset NAME takes another, --set name=value changes one setting."
         )
 
@@ -189,7 +240,12 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
             f"unknown preset {config.preset!r}: it is one of {', '.join(presets.FAMILIES)}."
             f"{did_you_mean(config.preset, presets.FAMILIES)}"
         )
-    env = Task.of(replace(config, env_kwargs=kwargs)).make()
+    task = Task.of(replace(config, env_kwargs=kwargs))
+    env = task.make()
+    if config.wrapper is None and (wrappers := needed(env.action_space)):
+        env.close()
+        task = replace(task, wrappers=wrappers)
+        env = task.make()
     encoded_size(env.observation_space)
     rate = env.metadata.get("render_fps")
     facts = presets.Facts(
@@ -199,6 +255,7 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
         isinstance(env.action_space, gym.spaces.Box),
         (env.spec or spec).max_episode_steps,  # as it was made: an argument may have changed it
         float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None,
+        hasattr(env.unwrapped, "tables"),
     )
     family, why = (config.preset, "it was asked for") if config.preset else presets.family(facts)
     if family in presets.BY_HORIZON:
@@ -212,14 +269,55 @@ def look_at(config: BaselineConfig) -> EnvironmentFacts:
         why=why,
         tuned=tuned,
         kwargs=kwargs,
+        wrappers=task.wrappers,
+        flattened=_before_flattening(env),
         horizon=facts.horizon,
         segment_steps=int(env.metadata.get("segment_steps") or presets.segment_steps(facts, family)),
         is_image=facts.is_image,
         clip_reward=bool(env.metadata.get("clip_reward", False)),
+        same_start=bool(env.metadata.get("same_start", False)),
         spaces=(env.observation_space, env.action_space),
     )
     env.close()
     return found
+
+
+def _before_flattening(env: gym.Env[Any, Any]) -> str:
+    """The observations that Gymnasium's wrapper makes a vector of, in short; empty where it does not."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.FlattenObservation):
+            return short(env.env.observation_space)
+        env = env.env
+    return ""
+
+
+def _check_replaying(config: BaselineConfig, replayed: bool) -> None:
+    """Refuse what only one of the two kinds of learner can do."""
+    if config.unsupervised and not replayed:
+        raise UserError(
+            f"unsupervised first steps are learned from again and again, and learner {config.learner!r} learns from "
+            f"each step once: leave it out, or take sac."
+        )
+    if replayed and (config.kl_beta or config.kl_target or config.reference):
+        raise UserError(
+            f"a reference holds policies that learn from each step once, and learner {config.learner!r} replays: leave "
+            f"kl_beta, kl_target and reference out, or take ppo."
+        )
+    if replayed and (config.start_from is not None or config.demonstrations):
+        raise UserError(
+            f"learner {config.learner!r} cannot begin with what another has learned: leave start_from and "
+            f"demonstrations out, or take ppo."
+        )
+    if replayed and isinstance(config, TrainConfig) and config.reward_at == "end":
+        raise UserError(
+            f"reward_at=end sums an episode as it ends, and learner {config.learner!r} is paid each step anew: leave "
+            f"it out, or take ppo."
+        )
+    if replayed and isinstance(config, TrainConfig) and config.entropy_bonus:
+        raise UserError(
+            f"entropy_bonus={config.entropy_bonus} is for learners without an entropy of their own, and "
+            f"{config.learner!r} is none: leave it out, or set ent_coef (--set ent_coef=0.1)."
+        )
 
 
 def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> dict[str, Any]:
@@ -228,12 +326,16 @@ def _for_people(config: TrainConfig, env: EnvironmentFacts, keep_steps: int) -> 
     Raises:
         UserError: this environment, or this backend, has nothing to show to people.
     """
-    shown = how_shown(Task.of(replace(config, env_kwargs=env.kwargs)))
+    shown = how_shown(Task.of(replace(config, env_kwargs=env.kwargs, wrapper=env.wrappers)))
     if shown == "frames":  # they are there, whatever steps the environment
         return {}
     if config.backend not in ("auto", DRAWS):
         raise UserError(
             f"backend {config.backend} keeps nothing that a clip can be drawn from: use auto or {DRAWS} for people."
+        )
+    if config.workers is not None:
+        raise UserError(
+            "workers: environments in other processes keep nothing that a clip can be drawn from; leave it out."
         )
     return {"backend": DRAWS, "is_drawn": True} | (
         {} if shown == "joints" else {"keep_steps": min(keep_steps, MOST_PICTURES)}
@@ -269,7 +371,6 @@ def _explore_steps(config: BaselineConfig, n_envs: int, segment_steps: int) -> i
 
 
 def _check_names(config: TrainConfig, resume: bool) -> None:
-    find_strategy(config.strategy)
     find_factory(config.labeler)
     schedule = lookup("schedule", config.schedule, SCHEDULES)
     label_counts(config.labels, min(config.phases, 1000), 0.0, schedule)  # of one's own, it may be none
@@ -281,20 +382,50 @@ def _check_names(config: TrainConfig, resume: bool) -> None:
         parse_teacher(teacher)
 
 
+def _check_rounds(config: TrainConfig) -> None:
+    """Refuse rounds that could not be, and what says otherwise when labels are asked.
+
+    Raises:
+        UserError: there are such.
+    """
+    if not config.rounds:
+        return
+    if not 0 < config.rounds <= min(config.phases, config.labels):
+        raise UserError(
+            f"rounds={config.rounds} must be 0 (none) or more, and as many as there are phases ({config.phases}) and "
+            f"labels ({config.labels}) at most: each asks some, and trains for a phase or longer."
+        )
+    if (
+        config.initial_labels not in (None, 1 / config.rounds)
+        or config.schedule != TrainConfig.schedule
+        or config.session_labels is not None
+        or config.overlap
+    ):
+        raise UserError(
+            "rounds say when labels are asked, in equal parts, and that the reward rests between them: leave out "
+            "schedule, initial_labels, session_labels and overlap."
+        )
+
+
 def _check_idle(config: TrainConfig) -> None:
     """Refuse options that nobody here would read, and whoever gives them expects something of.
 
     `second_opinions` is none: the store keeps a question open for another person, whoever answered it first.
     """
     usual, own = TrainConfig(), config.labeler not in LABELERS
-    if own or config.labeler == "oracle":
+    if config.constitution is not None and config.labeler != "judge":
+        raise UserError(
+            f"constitution={config.constitution} is what a judge goes by, and labeler {config.labeler!r} does not read "
+            f"it: leave it out, or use --labeler judge."
+        )
+    if config.labeler != "human":
         for name in FOR_PEOPLE:
             if (value := getattr(config, name)) != getattr(usual, name):
                 raise UserError(
                     f"{name}={value} says how training waits for people, and labeler {config.labeler!r} asks none: "
                     f"leave it out, or ask them with --labeler human."
                 )
-    never = own or (config.labeler == "human" and config.oracle_after is None)
+    never = own or config.labeler == "judge" or (config.labeler == "human" and config.oracle_after is None)
     if never and tuple(config.teachers) != usual.teachers:
         raise UserError(
             f"teachers={' '.join(config.teachers)} say how the oracle answers, and with labeler {config.labeler!r} it "
@@ -309,15 +440,17 @@ def _reward_from(config: TrainConfig, env: EnvironmentFacts) -> Path | None:
         UserError: it is not, or does not; or there is none, and no labels either.
     """
     if config.reward_from is None:
-        if not config.labels:
-            raise UserError("labels=0 must be more than zero, unless reward_from pays a finished reward.")
+        if not config.labels and not config.labels_from:
+            raise UserError(
+                "labels=0 must be more than zero, unless reward_from pays a finished reward or labels_from has answers."
+            )
         return None
     if config.labels:
         raise UserError(
             f"reward_from={str(config.reward_from)!r} pays a finished reward and asks nothing, and labels="
             f"{config.labels} asks: set labels to 0."
         )
-    folder = Path(str(config.reward_from).replace("{env}", slug(config.env)).replace("{seed}", str(config.seed)))
+    folder = Path(_of_this_run(str(config.reward_from), config))
     r_hat = RewardEnsemble.load(folder / "reward.safetensors")
     for here, theirs in zip(env.spaces, (r_hat.observation_space, r_hat.action_space), strict=True):
         if not same_inputs(here, theirs):
@@ -341,44 +474,73 @@ def _reference(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
         raise UserError("kl_target adapts kl_beta by factors, and 0 stays 0: give a kl_beta above 0, or leave it out.")
     reference = config.reference or AT_THE_START
     if reference != AT_THE_START:
-        reference = reference.replace("{env}", slug(config.env)).replace("{seed}", str(config.seed))
+        reference = _of_this_run(reference, config)
         Policy(find_reference(reference), *env.spaces)
     usual = FIRST_BETA if config.kl_target else 0.0
     return {"kl_beta": usual if beta is None else beta, "reference": reference}
 
 
+def _start(config: BaselineConfig, env: EnvironmentFacts) -> dict[str, Any]:
+    """What the policy begins with.
+
+    Raises:
+        UserError: a policy, or demonstrations, that cannot be read or are of other spaces.
+    """
+    names = tuple(_of_this_run(name, config) for name in config.demonstrations)
+    if config.start_from is None:
+        check_demonstrations(names, *env.spaces)
+        return {"demonstrations": names}
+    if names:
+        raise UserError("start_from takes a policy's weights and demonstrations clone behaviour: give one of them.")
+    start = _of_this_run(config.start_from, config)
+    Policy(find_reference(start), *env.spaces)
+    return {"start_from": start}
+
+
+def _of_this_run(name: str, config: BaselineConfig) -> str:
+    """A name in which {env} and {seed} stand for this run's, as folders have them."""
+    return name.replace("{env}", slug(config.env)).replace("{seed}", str(config.seed))
+
+
 def _check_labels(
-    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int
+    config: TrainConfig, segment_steps: int, horizon: int | None, room: dict[str, int], n_envs: int, k: int
 ) -> None:
     if horizon is not None and segment_steps > horizon:
         raise UserError(
             f"segment_steps={segment_steps} is longer than an episode of {config.env}, which ends after {horizon} "
             f"steps: ask for {horizon} or fewer."
         )
+    number = "two" if k == 2 else k
     for name, steps in room.items():
-        least = segment_steps * n_envs + (n_envs == 1)  # of one environment, two segments begin a step apart
+        least = (segment_steps - 1 + -(-k // n_envs)) * n_envs  # of one environment, segments begin a step apart
         if steps < least:
             raise UserError(
-                f"{name}={steps} over {n_envs} environments holds no two segments of {segment_steps} steps: take at "
-                f"least {least}."
+                f"{name}={steps} over {n_envs} environments holds no {number} segments of {segment_steps} steps: take "
+                f"at least {least}."
             )
-    shown = 2 * config.labels * segment_steps
+    shown = k * config.labels * segment_steps
     if shown > config.steps:
         raise UserError(
-            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour (two "
-            f"segments of {segment_steps} each), so ask for {config.steps // (2 * segment_steps)} labels or fewer."
+            f"{config.labels} labels cannot fit in {config.steps} steps: they show {shown} steps of behaviour "
+            f"({number} segments of {segment_steps} each), so ask for {config.steps // (k * segment_steps)} labels or "
+            f"fewer."
         )
 
 
 def _check_numbers(config: BaselineConfig) -> None:
-    positive = ["steps", "n_envs", "phases", "reward_window", "reward_std", "kl_target"]
+    positive = ["steps", "n_envs", "phases", "reward_window", "reward_std", "session_steps", "kl_target"]
+    positive += ["demonstration_steps", "cloning_epochs"]
     if isinstance(config, TrainConfig):
         positive += ["candidates", "segment_steps", "keep_steps", "members", "reward_learning_rate"]
-        positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at"]
+        positive += ["batch", "initial_epochs", "fit_updates", "max_answers", "freeze_reward_at", "session_labels"]
+        if config.demonstration_labels < 0:
+            raise UserError(f"demonstration_labels={config.demonstration_labels} must be 0 (none) or more.")
         if config.labels < 0:
             raise UserError(f"labels={config.labels} must be more than zero.")
         if config.objective not in ("preference", "target"):
             raise UserError(f"unknown objective {config.objective!r}: it is preference or target.")
+        if config.reward_at not in ("step", "end"):
+            raise UserError(f"unknown reward_at {config.reward_at!r}: it is step or end.")
         for name in ("patience", "oracle_after"):
             if (value := getattr(config, name)) is not None and not value >= 0:
                 raise UserError(f"{name}={value} is a time in seconds: it must be zero or more.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from prefrl.queries.exchange import looking_at
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.runs.runlog import read_table
 from prefrl.settings.config import BaselineConfig, VideoConfig, read_run
+from prefrl.settings.objects import named_environment
 from prefrl.settings.trust import check_trust
 from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.files import write_whole
@@ -75,6 +76,16 @@ class SavedRun:
         with looking_at(self.folder, self.trusted) as store:
             return store.answers()[0]
 
+    def export_policy(self, path: Path | str) -> Path:
+        """Write the policy as stable-baselines3's own .zip (`prefrl.policies.exported`).
+
+        Raises:
+            UserError: it is of a kind that has none, or the file cannot be written.
+        """
+        from prefrl.policies.exported import export_policy
+
+        return export_policy(self.policy, self.config.learner, self.make_env(), Path(path))
+
     def make_env(self, **render: Any) -> gym.Env[Any, Any]:
         """One environment as the run had it, with its own reward."""
         return self.task.make(**render)
@@ -108,17 +119,19 @@ def film_policy(config: VideoConfig) -> Path:
     return out
 
 
-def load_run(folder: Path | str, trust: bool = False) -> SavedRun:
+def load_run(folder: Path | str, trust: bool = False, env: Any = None) -> SavedRun:
     """The run in this folder, which may be somebody else's.
 
     Args:
         folder: of the run.
         trust: import, and connect to, what the folder names; otherwise only what is installed here, and files.
+        env: its environment, where the run was given one as an object.
 
     Raises:
         UserError: there is no run, or it would have a package imported that is not installed here.
     """
     config = read_run(Path(folder))
+    config = config if env is None else replace(config, env=named_environment(env))
     if not trust:
         check_trust(config, Path(folder), "package")
     return SavedRun(Path(folder), config, trust)

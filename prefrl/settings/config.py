@@ -17,7 +17,9 @@ from typing import Any, Literal, TypeVar
 MOST_BYTES = 1 << 20  # of a run's config.toml
 MOST_STEPS = 10**12  # of a run
 AT_THE_START = "start"  # the reference that is the policy as its training begins
+Config = TypeVar("Config", bound="BaselineConfig")
 TRUE_REWARD = "true reward"  # the arm that every other is compared with
+USUAL_K = 4  # segments in a ranking, or to choose the best from
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class BaselineConfig:
     seed: int = 0
     """Seeds everything: environments, networks, questions, labelers."""
     learner: str = "ppo"
-    """ppo, a2c, trpo, or an import path "package.module:Class" to a stable-baselines3 on-policy class."""
+    """ppo, a2c, trpo; of those that replay what they have seen sac, td3, tqc, or pebble (SAC as PEBBLE has it); or an
+    import path "package.module:Class" to a class of stable-baselines3's."""
     preset: str | None = None
     """Whose settings to begin from: mujoco, classic, pixels, continuous or discrete. Default: by what the environment
     is; a run says as it begins which it took, and why."""
@@ -39,22 +42,35 @@ class BaselineConfig:
     """Learner settings that replace the family's, as name=value: learning_rate=1e-4 n_steps=64."""
     env_kwargs: tuple[str, ...] | None = None
     """Arguments of the environment, as name=value. Default: by family (unhealthy termination off on MuJoCo)."""
+    wrapper: tuple[str, ...] | None = None
+    """Wrappers around it, innermost first, each with its arguments:
+    "gymnasium.wrappers:RescaleAction min_action=-1 max_action=1". Default: what it needs, which a run says."""
     fixed_horizon: bool = False
     """Let every episode last to its time limit, even one that ends early (see `prefrl.FixedHorizon`)."""
     n_envs: int | None = None
     """Environments stepped in parallel. Default: by family."""
     backend: str = "auto"
     """What steps the environments: envpool, vector (a class that the environment registers), gymnasium (its single
-    class, in turn), or an import path "package.module:backend"; auto takes the fastest that serves the id."""
+    class, in turn), subprocess (the same in several processes), or an import path "package.module:backend"; auto takes
+    the fastest that serves the id."""
+    workers: int | None = None
+    """Processes that step the environments of a slow simulator, a share of them each. Default: none but this one."""
     explore_steps: int | None = None
     """Steps taken by the untrained policy before learning begins (part of `steps`). Default: 2 % of `steps`."""
+    unsupervised: bool | None = None
+    """Take the untrained policy's steps by one that learns to reach states unlike those it has seen, as PEBBLE does;
+    only a learner that replays can. Default: where it can."""
     phases: int = 50
     """Times that reward, statistics and log are refreshed during training."""
-    reward_window: int = 50_000
+    session_steps: int | None = None
+    """Steps from one such time, and session of questions, to the next, in place of `phases`."""
+    reward_window: int | None = None
     """Newest steps over which the reward given to the learner has zero mean and standard deviation `reward_std`, of
-    those that a run with labels keeps (20,000 on pixels); where episodes end early, root mean square `reward_std`."""
+    those that a run with labels keeps (20,000 on pixels); where episodes end early, root mean square `reward_std`.
+    Default: 50,000; of a learner that replays, all that it replays."""
     reward_std: float | None = None
-    """Standard deviation of the reward given to the learner. Default: by family (MuJoCo 0.1, Atari 0.05, else 1)."""
+    """Standard deviation of the reward given to the learner. Default: by family (MuJoCo 0.1, Atari 0.05, else 1); of a
+    learner that replays 1."""
     clip_reward: bool | None = None
     """Clip the true reward to [-1, 1] before it is scaled. Default: the environment's metadata["clip_reward"]."""
     device: str = "auto"
@@ -79,6 +95,30 @@ class BaselineConfig:
     """What kl_beta holds the policy near: start (the policy as its training begins), a run's folder, or a
     policy.safetensors; {env} and {seed} stand for this run's. With kl_beta 0 the divergence is measured, and costs
     nothing. Default: start."""
+    start_from: str | None = None
+    """Begin with the weights and the observation statistics of a saved policy: a run's folder, or a policy.safetensors;
+    {env} and {seed} stand for this run's."""
+    demonstrations: tuple[str, ...] = ()
+    """Begin with the behaviour of others, cloned: runs' folders, whose policies act anew, local Minari datasets, or
+    what `prefrl revise` kept."""
+    demonstration_steps: int = 10_000
+    """Steps that the policy of each run acts as a demonstration; they are none of `steps`."""
+    cloning_epochs: int = 20
+    """Passes over the demonstrations, at most: those are kept that make a held-out tenth most likely."""
+
+    @classmethod
+    def of(cls: type[Config], **values: Any) -> Config:
+        """A configuration of objects, where Python has them: `TrainConfig.of(env=make_env, set={"gamma": 0.99})`.
+
+        An environment, a labeler, a strategy, a schedule, a learner's class or a backend may be an object, and `set`
+        and `env_kwargs` dicts (`prefrl.settings.objects`).
+
+        Raises:
+            UserError: one of them can be told in no name.
+        """
+        from prefrl.settings.objects import names
+
+        return cls(**{**values, **names(values)})
 
 
 @dataclass(frozen=True)
@@ -86,7 +126,11 @@ class PreferenceConfig(BaselineConfig):
     """What every run that learns its reward shares."""
 
     labeler: str = "oracle"
-    """Who answers: oracle, human (people, at `prefrl label`), or an import path "package.module:factory"."""
+    """Who answers: oracle, human (people, at `prefrl label`), judge (by a constitution), or an import path
+    "package.module:factory"."""
+    constitution: Path | None = None
+    """The judge's principles, a TOML file: predicates on observations and actions, or questions that are put to a
+    language or vision model. See `prefrl.queries.constitution`."""
     patience: float = 0.0
     """Seconds that a phase waits for people to answer all that is open; 0 trains on, inf waits for every answer."""
     keep_up: float = 0.5
@@ -100,18 +144,37 @@ class PreferenceConfig(BaselineConfig):
     store: str | None = None
     """URL of a database for questions and answers, such as postgresql+psycopg://user@host/name, password elsewhere
     (PGPASSWORD or ~/.pgpass). Default: labels.sqlite in the run's folder."""
+    question: Literal["pair", "ranking", "best"] = "pair"
+    """What is asked: which of two segments is better, the order of K, or the best of K."""
+    k: int | None = None
+    """Segments in a ranking, or to choose the best from. Default: 4."""
+    likelihood: Literal["plackett-luce", "all-pairs"] = "plackett-luce"
+    """What a ranking tells: the best of all, then of the rest, and so on; or every two of it, which weigh one."""
+    margin: float = 0.0
+    """Log-odds by which r-hat must prefer what people call much better (Llama 2: 1 or 3); 0 does not ask how much."""
     labels_from: tuple[str, ...] = ()
     """Answers to start from, besides `labels`: run folders, stores, or folders that `prefrl labels export` wrote."""
     teachers: tuple[str, ...] = ("oracle",)
-    """Annotators that share the oracle's questions: oracle, stochastic, mistake, skip, equal, myopic, right90,
+    """Annotators that share the oracle's questions: oracle, stochastic, soft, mistake, skip, equal, myopic, right90,
     or settings such as beta=1,gamma=0.9 or accuracy=0.8."""
-    strategy: str = "disagreement"
+    strategy: str | None = None
     """Which pairs are asked: disagreement, uniform, entropy, member_entropy, information_gain, coverage,
-    coverage_disagreement, or an import path."""
+    coverage_disagreement, or an import path. Default: disagreement; of a direct method uniform."""
+    pairs: Literal["any", "same-start"] | None = None
+    """Which segments are compared: any two, or same-start, two that begin an episode and show the same there. Default:
+    any, or same-start where the environment's metadata["same_start"] says so."""
     candidates: int = 10
     """Pairs sampled for each one asked (paper: 10)."""
     schedule: str = "annealed"
     """When labels are asked: annealed (the paper's), constant, exponential, hyperbolic, or an import path."""
+    session_labels: int | None = None
+    """Questions of each session, the first included, until the labels are spent, in place of `schedule`."""
+    demonstration_labels: int = 0
+    """Answers that nobody is asked for, besides `labels`: so many segments of the demonstrations, each taken to be
+    better than one of the policy as it begins."""
+    rounds: int = 0
+    """Ask the labels in so many equal parts, each before an equal stretch of training in which the reward stays as its
+    answers, and all before them, have made it; 0 asks them as `schedule` says, and the reward goes on learning."""
     initial_labels: float | None = None
     """Share of the labels asked about the untrained policy, before training. Default: by family (0.25; Atari 0.09)."""
     segment_steps: int | None = None
@@ -136,6 +199,8 @@ class PreferenceConfig(BaselineConfig):
     objective: Literal["preference", "target"] = "preference"
     """What r-hat is fitted to: the answers, or by least squares the true returns of the segments asked about (paper,
     section 3.3: a labeler who gives numbers)."""
+    reward_at: Literal["step", "end"] = "step"
+    """Where r-hat is paid: at every step, or an episode's sum at its end, as a text is paid that is judged whole."""
     overlap: bool = False
     """Fit the reward on a second thread while the policy learns from that of the phase before (the paper trains the
     two asynchronously). The same seed still gives the same bytes."""
@@ -146,6 +211,25 @@ class PreferenceConfig(BaselineConfig):
     it off. Default: by family."""
     max_answers: int | None = None
     """Fit to this many newest answers only (paper: 3,000 on Atari). Default: by family, all on MuJoCo."""
+    method: str = "reward"
+    """How answers become behaviour: reward (a learner on a learned reward), a direct method, whose policy is fitted to
+    the answers itself (dpo, ipo, cpl, cpl_kl), or an import path "package.module:function"."""
+    beta: float | None = None
+    """Direct methods: what a nat of log-probability is worth, in log-odds of an answer; DPO's beta, IPO's tau, CPL's
+    alpha. Default: 0.1; cpl_kl 0.2."""
+    label_smoothing: float | None = None
+    """dpo: share of the answers that are taken to be the wrong way round (conservative DPO). Default: 0."""
+    conservative: float | None = None
+    """cpl, cpl_kl: weight on the segment not chosen, CPL's lambda; 1 is unbiased. Default: 0.5; cpl_kl 0.75."""
+    segment_discount: float | None = None
+    """cpl, cpl_kl: discount of later steps in a segment. Default: 1."""
+    clone_segments: Literal["none", "all", "preferred"] | None = None
+    """Direct methods: the segments asked about that the policy is first fitted to by maximum likelihood; what comes of
+    it is the reference. Default: all with labels_from, and of cpl and cpl_kl; else none."""
+    clone_epochs: int | None = None
+    """Direct methods: passes over these segments. Default: 20."""
+    held_out: float | None = None
+    """Direct methods: share of the answers that are held out, to measure by. Default: 0.1."""
 
 
 @dataclass(frozen=True)
@@ -230,17 +314,25 @@ class VideoConfig:
     """Import the environment's package that the run's folder names."""
 
 
-Config = TypeVar("Config", bound=BaselineConfig)
-
-
 def arm_name(config: BaselineConfig) -> str:
     """What tables and figures call this run's arm."""
-    return config.arm or (f"{config.labels} labels" if isinstance(config, TrainConfig) else TRUE_REWARD)
+    if config.arm or not isinstance(config, TrainConfig):
+        return config.arm or TRUE_REWARD
+    return _budget(config) + ("" if config.method == "reward" else f", {config.method}")
+
+
+def _budget(config: TrainConfig) -> str:
+    k = config.k or USUAL_K
+    asked = {"pair": "labels", "ranking": f"rankings of {k}", "best": f"best of {k}"}
+    return f"{config.labels} {asked[config.question]}"
 
 
 def folder_name(config: BaselineConfig) -> str:
     """What a run's folder is called, among those of its environment."""
-    usual = f"labels{config.labels}" if isinstance(config, TrainConfig) else "true-reward"
+    usual = "true-reward"
+    if isinstance(config, TrainConfig):
+        usual = f"labels{config.labels}" if config.question == "pair" else slug(_budget(config))
+        usual += "" if config.method == "reward" else f"-{slug(config.method)}"
     return f"{slug(config.arm) if config.arm else usual}-seed{config.seed}"
 
 

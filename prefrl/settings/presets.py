@@ -27,7 +27,7 @@ class Preset:
         reward_std: standard deviation of the reward given to the learner (paper, A.1: 1; A.2: 0.05 on Atari).
         max_answers: fit to the newest answers only (paper, A.2: 3,000 on Atari).
         learners: keyword arguments of each learner, by stable-baselines3's names; "lin_x" falls linearly from x to
-            zero over the run.
+            zero over the run. Under "direct" those of the direct methods (`prefrl.policies.direct_options`).
         initial_labels: share of the labels asked before training (paper, A.1: 0.25; A.2: 500 of 5,500).
         keep_steps: newest steps that questions are drawn from.
         reward_learning_rate: Adam's step size for the reward ensemble.
@@ -70,6 +70,7 @@ MUJOCO = Preset(
         },
         "a2c": {"n_steps": 16, "gamma": 0.99, "gae_lambda": 0.95, "learning_rate": "lin_7e-4"},
         "trpo": {"n_steps": 128, "batch_size": 512, "gamma": 0.995, "gae_lambda": 0.97, "target_kl": 0.02},
+        "direct": {"n_steps": 64, "learning_rate": 3e-4},
     },
 )
 CLASSIC = Preset(
@@ -91,6 +92,7 @@ CLASSIC = Preset(
         },
         "a2c": {"n_steps": 8, "gamma": 0.95, "gae_lambda": 0.9, "learning_rate": "lin_7e-4"},
         "trpo": {"n_steps": 256, "batch_size": 256, "gamma": 0.95, "gae_lambda": 0.95},
+        "direct": {"n_steps": 64, "learning_rate": 1e-3},
     },
 )
 PIXELS = Preset(
@@ -116,6 +118,7 @@ PIXELS = Preset(
         },
         "a2c": {"n_steps": 5, "learning_rate": "lin_7e-4", "ent_coef": 0.01},
         "trpo": {"n_steps": 128, "batch_size": 256},
+        "direct": {"n_steps": 128, "learning_rate": 1e-4},
     },
 )
 # What a stranger begins from. Both take their discount from the horizon (`discount`), and with it returns may be in the
@@ -128,9 +131,36 @@ CONTINUOUS = replace(
 )
 DISCRETE = replace(
     CONTINUOUS,
+    # Where nearly every step pays the same, larger steps of the fit taught CartPole nothing (benchmarks/README.md).
+    reward_learning_rate=CLASSIC.reward_learning_rate,
+    l2=CLASSIC.l2,
+    batch=CLASSIC.batch,
+    fit_updates=CLASSIC.fit_updates,
     learners={
         **CONTINUOUS.learners,
         "ppo": {**CONTINUOUS.learners["ppo"], "batch_size": 256, "ent_coef": 0.01},
+    },
+)
+EXACT = Preset(
+    n_envs=32,
+    segment_steps=1,
+    reward_std=1.0,
+    reward_learning_rate=3e-3,
+    l2=0.0,  # what is learned is held against exact numbers, and a penalty would move them
+    batch=64,
+    fit_updates=64,
+    learners={  # undiscounted, as the closed forms are
+        "ppo": {
+            "n_steps": 64,
+            "batch_size": 512,
+            "n_epochs": 8,
+            "gamma": 1.0,
+            "gae_lambda": 0.95,
+            "learning_rate": "lin_1e-2",  # to come near an optimum, and to stand still there
+        },
+        "a2c": {"n_steps": 8, "gamma": 1.0, "gae_lambda": 0.95, "learning_rate": "lin_1e-3"},
+        "trpo": {"n_steps": 32, "batch_size": 256, "gamma": 1.0, "gae_lambda": 0.95},
+        "direct": {"n_steps": 32, "learning_rate": 1e-3},
     },
 )
 FAMILIES = {
@@ -139,9 +169,64 @@ FAMILIES = {
     "pixels": PIXELS,
     "continuous": CONTINUOUS,
     "discrete": DISCRETE,
+    "exact": EXACT,
 }
 BY_HORIZON = ("continuous", "discrete")
 """Families whose discount and segment length follow from the environment's own horizon and step rate."""
+
+
+@dataclass(frozen=True)
+class ReplayPreset:
+    """What a learner that replays its experience starts from, on any family of environments.
+
+    Attributes:
+        settings: its keyword arguments, as in `Preset.learners`; `train_freq` counts steps of each environment.
+        fields: of the configuration, where it leaves them open, in place of the family's.
+    """
+
+    settings: Mapping[str, Any]
+    fields: Mapping[str, Any]
+
+
+# A critic learns returns of any size as easily (Adam, no gradient is shared with the policy), and the entropy's weight
+# follows the reward's. Many environments and updates in blocks, half as many as steps: what suits a CPU.
+REPLAYED = {"n_envs": 16, "reward_std": 1.0, "unsupervised": True}
+IN_BLOCKS = {"learning_rate": 3e-4, "batch_size": 256, "train_freq": 4, "gradient_steps": 32, "learning_starts": 1000}
+ENTROPY = {"ent_coef": "auto_0.1"}  # as PEBBLE has it; from 1 it takes ten thousand updates to come down to there
+REPLAY_PRESETS = {
+    "sac": ReplayPreset(IN_BLOCKS | ENTROPY, REPLAYED),
+    "td3": ReplayPreset(IN_BLOCKS | {"action_noise": 0.1}, REPLAYED),
+    "tqc": ReplayPreset(IN_BLOCKS | ENTROPY, REPLAYED),
+    # PEBBLE's code on DMControl (Lee et al. 2021, arXiv 2106.05091): an update a step, sessions of questions every
+    # 20,000. Two updates follow two steps, since stable-baselines3 counts the delay of its targets within such a block.
+    "pebble": ReplayPreset(
+        ENTROPY
+        | {
+            "learning_rate": 5e-4,
+            "batch_size": 1024,
+            "train_freq": 2,
+            "gradient_steps": 2,
+            "target_update_interval": 2,
+            "learning_starts": 1000,
+            "policy_kwargs": {"net_arch": [1024, 1024]},
+        },
+        REPLAYED
+        | {
+            "n_envs": 1,
+            "segment_steps": 50,
+            "session_steps": 20_000,
+            "reward_learning_rate": 3e-4,
+            "batch": 128,
+            "initial_epochs": 50,
+            "fit_updates": 50,
+            "l2": 0.0,
+        },
+    ),
+}
+OF_OWN = ReplayPreset({}, REPLAYED)  # a learner by its import path, which starts from its own settings
+NOTHING = ReplayPreset({}, {})  # of a learner that learns from each step once
+MOST_REPLAYED = 1_000_000  # steps: stable-baselines3's own
+
 
 TASKS: dict[str, Mapping[str, Mapping[str, Any]]] = {
     # A wide first policy throws these on their backs, or to the ground, and there they learn to slide. After a narrow
@@ -236,6 +321,7 @@ class Facts:
         is_continuous: whether actions are real numbers.
         horizon: steps after which an episode is cut off; None if it is not.
         steps_per_second: of the time that its pictures show; None where it does not say.
+        is_exact: whether it shows its tables (`prefrl.exact.world`).
     """
 
     env_id: str
@@ -244,6 +330,7 @@ class Facts:
     is_continuous: bool
     horizon: int | None = None
     steps_per_second: float | None = None
+    is_exact: bool = False
 
 
 def family(facts: Facts) -> tuple[str, str]:
@@ -254,6 +341,8 @@ def family(facts: Facts) -> tuple[str, str]:
         return "mujoco", "it is one of the MuJoCo tasks that this was tuned on"
     if task(facts.env_id, facts.entry_point) == "Pendulum":
         return "classic", "this was tuned on it"
+    if facts.is_exact:
+        return "exact", "it shows its tables, from which everything is known exactly"
     if facts.is_continuous:
         return "continuous", "it shows numbers and takes real-valued actions"
     return "discrete", "it shows numbers and takes choices"

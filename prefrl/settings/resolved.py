@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefrl.settings.config import BaselineConfig, TrainConfig
 
@@ -19,7 +19,8 @@ class Resolved(BaselineConfig):
 
     Attributes:
         settings: of the learner, `set` read once.
-        keep_steps: newest steps of experience that are kept, over all environments.
+        keep_steps: newest steps of experience, over all environments, that questions are drawn from.
+        replay_steps: newest steps, over all environments, that the learner replays; 0 for one that replays none.
         entropy_bonus: of the policy, on top of the learner's own.
         is_drawn: whether people are shown clips that are drawn from what the environments show as they step.
         ten_episodes: environment steps in which ten of the longest episodes pass in every environment.
@@ -37,15 +38,42 @@ class Resolved(BaselineConfig):
     keep_steps: int = 0
     entropy_bonus: float = 0.0
     is_drawn: bool = False
+    reward_window: int = 0
+    replay_steps: int = 0
     ten_episodes: int = 0
     checkpoint_every: int = 0
     taken: str = ""
 
+    @property
+    def same_start(self) -> bool:
+        """Whether segments are compared only where they begin an episode alike."""
+        return getattr(self, "pairs", None) == "same-start"
+
+
+@dataclass(frozen=True)
+class DirectOptions:
+    """What a direct method reads: the fields of `TrainConfig` of these names, with nothing left open."""
+
+    beta: float
+    label_smoothing: float
+    conservative: float
+    segment_discount: float
+    clone_segments: Literal["none", "all", "preferred"]
+    clone_epochs: int
+    held_out: float
+
 
 @dataclass(frozen=True)
 class ResolvedTrain(Resolved, TrainConfig):
-    """A run that learns its reward."""
+    """A run that learns its reward, or by a direct method its policy.
 
+    Attributes:
+        direct: the options of a direct method; None of any other.
+    """
+
+    direct: DirectOptions | None = None
+    strategy: str = "disagreement"
+    k: int = 2
     initial_labels: float = 0.0
     segment_steps: int = 0
     keep_steps: int = 0

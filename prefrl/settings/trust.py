@@ -24,6 +24,12 @@ from prefrl.settings.config import BaselineConfig
 from prefrl.words.errors import UserError
 
 SIGNATURE = "made_here"  # the file in a run's folder
+WRAPPERS = [
+    *([f"prefrl.experience.wrappers:{name}"] for name in ("Bounded", "FromZero", "Shifted", "ShowOnly")),
+    *([f"gymnasium.wrappers:{name}"] for name in ("ClipAction", "FilterObservation", "FlattenObservation")),
+    *([f"gymnasium.wrappers:{name}"] for name in ("GrayscaleObservation", "RescaleAction", "ResizeObservation")),
+]
+"""Wrappers that change what is shown and taken, and do nothing else; of others of these packages some write files."""
 
 
 def check_trust(config: BaselineConfig, folder: Path, uses: Literal["package", "host"]) -> None:
@@ -68,8 +74,11 @@ def strangers(config: BaselineConfig, imported: bool = True) -> dict[str, str]:
     """
     named = {}
     package = config.env.rpartition(":")[0]
-    if package and not (_is_installed(package) or (imported and package in sys.modules)):
-        named["package"] = f"the module {package!r}"
+    known = not package or _is_installed(package) or (imported and package in sys.modules)
+    modules = [] if known else [package]
+    modules += [text.partition(":")[0] for text in config.wrapper or () if text.split(maxsplit=1)[:1] not in WRAPPERS]
+    if modules:
+        named["package"] = f"the module {' and '.join(map(repr, dict.fromkeys(modules)))}"
     if host := host_of(getattr(config, "store", None)):
         named["host"] = f"the database at {host!r}"
     return named
@@ -137,7 +146,8 @@ def _is_made_here(config: BaselineConfig, folder: Path) -> bool:
 def _signature(key: bytes, config: BaselineConfig) -> str:
     """Of all that decides what looking at the run does: the environment, where its package lies, the store."""
     package = config.env.rpartition(":")[0].partition(".")[0]
-    said = [config.env, config.env_kwargs, _file_of(package), getattr(config, "store", None)]
+    said: list[Any] = [config.env, config.env_kwargs, _file_of(package), getattr(config, "store", None)]
+    said += [[text, _file_of(text.partition(":")[0].partition(".")[0])] for text in config.wrapper or ()]
     return hmac.new(key, json.dumps(said).encode(), hashlib.sha256).hexdigest()
 
 

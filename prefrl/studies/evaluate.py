@@ -113,7 +113,8 @@ def _evaluated(run: SavedRun, steps: int, pairs: int, moments: int, discount: fl
     if config.segment_steps > steps:
         raise UserError(f"steps={steps} hold no segment of {config.segment_steps} steps, as the run had: take more.")
     rng = np.random.default_rng(seed)
-    recorder = Recorder(replace(run.task, backend="gymnasium").make_vec(1, seed), config.env, seed, steps)
+    venv = replace(run.task, backend="gymnasium").make_vec(1, seed)
+    recorder = Recorder(venv, config.env, seed, steps, same_start=config.pairs == "same-start")
     for space, learned_on in (
         (recorder.observation_space, r_hat.observation_space),
         (recorder.action_space, r_hat.action_space),

@@ -23,7 +23,12 @@ KEPT = "random_actions.json"
 
 
 def true_returns(
-    task: str, env_kwargs: Sequence[str] = (), fixed_horizon: bool = False, episodes: int = EPISODES, seed: int = 0
+    task: str,
+    env_kwargs: Sequence[str] = (),
+    fixed_horizon: bool = False,
+    episodes: int = EPISODES,
+    seed: int = 0,
+    wrappers: Sequence[str] = (),
 ) -> list[float]:
     """True returns of episodes, or games, of actions drawn uniformly.
 
@@ -34,7 +39,8 @@ def true_returns(
         UserError: the environment cannot be made, or fails.
     """
     kwargs = name_value(tuple(env_kwargs), "environment argument")
-    env = Recorder(make_vec_env(task, 1, seed, env_kwargs=kwargs, fixed_horizon=fixed_horizon), task, seed, 64)
+    made = make_vec_env(task, 1, seed, env_kwargs=kwargs, fixed_horizon=fixed_horizon, wrappers=wrappers)
+    env = Recorder(made, task, seed, 64)
     env.action_space.seed(seed)
     env.reset()
     while len(env.episodes) < episodes and env.steps < MOST_STEPS:
@@ -54,13 +60,17 @@ def random_return(config: BaselineConfig, folder: Path, keep: bool = False) -> f
     Raises:
         UserError: as `true_returns`.
     """
-    kwargs = config.env_kwargs if config.env_kwargs is not None else look_at(config).kwargs
+    kwargs, wrappers = config.env_kwargs, config.wrapper
+    if kwargs is None:
+        found = look_at(config)
+        kwargs, wrappers = found.kwargs, found.wrappers
     about: dict[str, Any] = {"env": config.env, "env_kwargs": list(kwargs), "fixed_horizon": config.fixed_horizon}
+    about |= {"wrapper": list(wrappers)} if wrappers else {}
     kept = _read(folder / KEPT)
     if all(kept.get(name) == value for name, value in about.items()) and isinstance(kept.get("true_returns"), list):
         returns = [float(value) for value in kept["true_returns"]]
     else:
-        returns = true_returns(config.env, kwargs, config.fixed_horizon)
+        returns = true_returns(config.env, kwargs, config.fixed_horizon, wrappers=wrappers or ())
         if keep:
             folder.mkdir(parents=True, exist_ok=True)
             values = {**about, "true_returns": returns, "commit": versions()["commit"]}

@@ -58,13 +58,17 @@ class Asked:
     Attributes:
         number: in the order of the answers, from 1.
         step: environment steps the policy had taken when the segments were cut.
-        answer: left, right, equal or cannot tell.
+        answer: left, right, equal or cannot tell; of more than two segments their places, from 1, as in "3>1=2".
         labeler: who answered.
         seconds: it took.
-        true_returns: of left and right.
-        predicted: P[left > right] by r-hat as it is at the end of the run.
-        agrees: whether that is on the answer's side; None where the answer or the prediction takes none.
-        sides: left and right, drawn; empty unless this question is shown.
+        true_returns: of left and right, or of all segments.
+        predicted: P[left > right] by r-hat as it is at the end of the run; of an answer about more than two segments
+            the share of its comparisons that r-hat orders as it does.
+        agrees: whether that is on the answer's side, of more than two segments about half or more of it; None where the
+            answer or the prediction takes none.
+        kind: of the question.
+        best: places of what was called best, from 0; none where nothing is better than the rest.
+        sides: the segments, drawn; empty unless this question is shown.
     """
 
     number: int
@@ -72,10 +76,19 @@ class Asked:
     answer: str
     labeler: str
     seconds: float
-    true_returns: tuple[float, float]
+    true_returns: tuple[float, ...]
     predicted: float
     agrees: bool | None
+    kind: str = "pair"
+    best: tuple[int, ...] = ()
     sides: tuple[Side, ...] = ()
+
+    @property
+    def now(self) -> str:
+        """What r-hat says of it, in words."""
+        if math.isnan(self.predicted):
+            return "-"
+        return f"{100 * self.predicted:.0f} % {'for left' if self.kind == 'pair' else 'of it so'}"
 
 
 @dataclass(frozen=True)
@@ -156,7 +169,7 @@ def _check(run: SavedRun) -> None:
             raise UserError(f"the metrics.csv of {str(run.folder)!r} does not say how many labels were asked.")
         r_hat, _ = run.r_hat, run.policy
         for place, answer in enumerate(run.answers, 1):
-            for segment in (answer.query.left, answer.query.right):
+            for segment in answer.query.segments:
                 shown = (segment.observations.shape[1:], segment.actions.shape[1:])
                 if shown != (r_hat.observation_space.shape, r_hat.action_space.shape):
                     raise UserError(
@@ -230,36 +243,53 @@ def label_log(run: SavedRun, clips: int) -> list[Asked]:
     every = list(enumerate(run.answers, 1))
     logged = every[:: max(1, -(-len(every) // MOST_LOGGED))]
     predicted = [_predicted(run, answer) for _, answer in logged]
-    surprise = [abs(p - (0.5 if a.mu is None else a.mu)) for p, (_, a) in zip(predicted, logged, strict=True)]
+    surprise = [_surprise(answer, p) for p, (_, answer) in zip(predicted, logged, strict=True)]
     spread = np.linspace(0, len(logged) - 1, min(len(logged), (clips + 1) // 2)).astype(int).tolist()
     worst = [i for i in np.argsort(surprise)[::-1].tolist() if i not in spread][: max(0, clips - len(spread))]
     chosen = set(spread + worst if clips else [])
     draw = _clip_maker(run)
     log = []
     for place, ((number, answer), p) in enumerate(zip(logged, predicted, strict=True)):
-        left, right = answer.query.left, answer.query.right
-        decided = answer.mu not in (None, 0.5) and p != 0.5 and not math.isnan(p)
+        segments, is_pair = answer.query.segments, answer.query.kind == "pair"
+        ranks = answer.ranks if answer.is_decided else (0,) * len(segments)
+        decided = max(ranks) > 0 and not math.isnan(p) and (p != 0.5 or not is_pair)
         log.append(
             Asked(
                 number=number,
-                step=left.step,
-                answer=word_of(answer.mu),
+                step=segments[0].step,
+                answer=word_of(answer.mu, answer.choice),
                 labeler=answer.labeler,
                 seconds=answer.seconds,
-                true_returns=(float(left.rewards.sum()), float(right.rewards.sum())),
+                true_returns=tuple(float(segment.rewards.sum()) for segment in segments),
                 predicted=p,
-                agrees=(p > 0.5) == (word_of(answer.mu) == "left") if decided else None,
-                sides=_sides(run, (left, right), draw) if place in chosen else (),
+                agrees=((p > 0.5) == (ranks[0] == 0) if is_pair else p >= 0.5) if decided else None,
+                kind=answer.query.kind,
+                best=tuple(i for i, rank in enumerate(ranks) if rank == 0) if max(ranks) > 0 else (),
+                sides=_sides(run, segments, draw) if place in chosen else (),
             )
         )
     return log
 
 
 def _predicted(run: SavedRun, answer: Preference) -> float:
-    """P[left > right], the mean over members, without the noise floor."""
-    sides = (answer.query.left, answer.query.right)
-    left, right = (run.r_hat.member_rewards(s.observations, s.actions).sum(1) for s in sides)
-    return float(probability(left, right, floor=0.0).mean())
+    """P[left > right], the mean over members, without the noise floor; of more than two see `Asked`."""
+    returns = [run.r_hat.member_rewards(s.observations, s.actions).sum(1) for s in answer.query.segments]
+    if answer.query.kind == "pair":
+        return float(probability(returns[0], returns[1], floor=0.0).mean())
+    if not answer.is_decided:
+        return math.nan
+    ranks = np.array(answer.ranks)
+    wins = [
+        float(probability(returns[i], returns[j], floor=0.0).mean()) for i, j in np.argwhere(ranks[:, None] < ranks)
+    ]
+    return float(np.mean(np.array(wins) > 0.5)) if wins else math.nan
+
+
+def _surprise(answer: Preference, predicted: float) -> float:
+    """How far what r-hat foretells is from what was said; 0 where nothing was."""
+    if answer.query.kind == "pair":
+        return abs(predicted - (0.5 if answer.mu is None else answer.mu))
+    return 0.0 if math.isnan(predicted) else 1 - predicted
 
 
 def _sides(run: SavedRun, segments: Sequence[Segment], draw: Callable[[Segment], str]) -> tuple[Side, ...]:

@@ -16,6 +16,9 @@ from prefrl.words.errors import UserError, in_short
 
 T = TypeVar("T")
 
+HERE = "here:"  # begins the name of an object that only the program that gave it has
+_KEPT: dict[str, tuple[object, object]] = {}
+
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A question, "Did you mean 'x'?", when something known resembles what was given, else an empty string."""
@@ -58,6 +61,29 @@ def _look_here_for(package: str) -> None:
                 importlib.invalidate_caches()
 
 
+def import_path(thing: object) -> str | None:
+    """The path "package.module:name" by which this very object is found in any program; None where there is none."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
+    if not module or module == "__main__" or not name.isidentifier():
+        return None
+    return f"{module}:{name}" if getattr(sys.modules.get(module), name, None) is thing else None
+
+
+def keep(made: object, name: str, thing: object) -> str:
+    """Have `lookup` find an object of this program by a name, which is the same for the same object.
+
+    Args:
+        made: what is found.
+        name: how it is called; two of one name are told apart by a number.
+        thing: what the program gave.
+    """
+    number = 0
+    while (key := f"{HERE}{name}{number or ''}") in _KEPT and _KEPT[key][1] is not thing:
+        number += 1
+    _KEPT.setdefault(key, (made, thing))
+    return key
+
+
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     """The entry called `name`, or the object at the import path `package.module:attribute`.
 
@@ -71,6 +97,13 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     """
     if name in table:
         return table[name]
+    if name.startswith(HERE):
+        if name in _KEPT:
+            return cast(T, _KEPT[name][0])
+        raise UserError(
+            f"{kind} {name!r} was an object of the program that began the run: in Python pass it again, "
+            f"{kind}=OBJECT, or give the path by which it can be imported."
+        )
     if ":" not in name:
         raise UserError(
             f"unknown {kind} {name!r}: it is one of {', '.join(sorted(table))}, or an import path "

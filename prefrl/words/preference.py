@@ -189,6 +189,7 @@ class Preference:
             tell, and of a pair.
         strength: how much better what was called better is, in [0, 1], where the labeler says so; not of a ranking,
             which says it by what it puts between.
+        critique: what was said about it in words; nothing is learned from it.
     """
 
     query: Query
@@ -197,11 +198,12 @@ class Preference:
     seconds: float
     choice: str | None = field(default=None, kw_only=True)
     strength: float | None = field(default=None, kw_only=True)
+    critique: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for name, about in (("mu", "the weight on the left segment"), ("strength", "how much better one is")):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and 0 <= value <= 1):
+            if value is not None and not (isinstance(value, Real) and 0 <= float(value) <= 1):
                 raise ValueError(f"{name} is {about}, a number from 0 to 1, or None (skipped): got {value!r}")
         kind, count = self.query.kind, len(self.query.segments)
         if why := misfit(kind, count, self.mu, self.choice, self.strength):
@@ -225,19 +227,13 @@ class Preference:
             raise ValueError("a skipped question has no order")
         return int(self.mu < 0.5), int(self.mu > 0.5)
 
-    @property
-    def comparisons(self) -> int:
-        """How many pairs of segments the answer compares: all of a ranking's, those of the best with each of the rest.
 
-        "Equally good" compares two; a skip compares none.
-        """
-        if not self.is_decided:
-            return 0
-        apart = sum(rank > 0 for rank in self.ranks) if self.query.kind == "best" else 0
-        return comb(len(self.query.segments), 2) - comb(apart, 2)
+def comparisons(kind: str, k: int) -> int:
+    """How many pairs of segments an answer compares: all of a ranking's, of a best one that with each of the rest."""
+    return k - 1 if kind == "best" else comb(k, 2)
 
 
-CHOICE = re.compile(r"\d{1,3}([>=]\d{1,3})*")
+CHOICE = re.compile("[0-9]{1,3}([>=][0-9]{1,3})*")
 
 
 def ranks_of(choice: str, count: int) -> tuple[int, ...]:
@@ -276,9 +272,9 @@ def misfit(kind: str, count: int, mu: Any, choice: Any, strength: Any = None) ->
 
 
 def word_of(mu: float | None, choice: str | None = None) -> str:
-    """What was said, in a word: left, right, equal or cannot tell; of a choice its places, which people count from 1."""
+    """What was said, in a word: left, right, equal or cannot tell; of a choice its places, as people count, from 1."""
     if choice is not None:
-        return re.sub(r"\d+", lambda place: str(int(place[0]) + 1), choice)
+        return re.sub("[0-9]+", lambda place: str(int(place[0]) + 1), choice)
     if mu is None:
         return "cannot tell"
     return "equal" if mu == 0.5 else "left" if mu > 0.5 else "right"

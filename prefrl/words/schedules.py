@@ -87,6 +87,20 @@ def label_counts(labels: int, phases: int, initial_fraction: float, schedule: Sc
     return [initial, *np.diff(totals).tolist()]
 
 
+def in_sessions(labels: int, phases: int, each: int) -> list[int]:
+    """As `label_counts`, so many at the start of each phase until all are spent.
+
+    Raises:
+        UserError: there are too few phases for them.
+    """
+    if labels > phases * each:
+        raise UserError(
+            f"{phases} sessions of {each} questions have no room for {labels} labels: ask for more in each "
+            f"(session_labels={-(-labels // phases)}), or more often (session_steps, or phases)."
+        )
+    return [min(each, max(0, labels - each * number)) for number in range(phases)]
+
+
 def _spent(schedule: Schedule, phases: int) -> NDArray[np.float64]:
     """(phases + 1,) the checked schedule at 0, 1/phases, ..., 1, beginning with exactly 0 and ending with exactly 1."""
     name = getattr(schedule, "__name__", repr(schedule))

@@ -18,6 +18,7 @@ from benchmarks import (
     hacking,
     paper,
     question,
+    rankings,
     reward_fit,
     scale,
     target_kl,
@@ -53,6 +54,14 @@ def test_the_table_of_the_rewards_fit_is_what_its_data_says_and_has_every_settin
     assert rows == list(product(reward_fit.TASKS, reward_fit.SEEDS, reward_fit.SETTINGS))
 
 
+def test_the_table_of_rankings_is_what_its_data_says_and_no_arm_took_longer_than_the_pairs():
+    assert between(question.README, "rankings") == rankings.table()
+    rows = rankings.rows()
+    assert [tuple(row[key] for key in rankings.KEY) for row in rows] == rankings.ROWS
+    seconds = {tuple(row[key] for key in rankings.KEY): float(row["seconds"]) for row in rows}
+    assert all(time <= seconds[(*key[:3], "pairs")] for key, time in seconds.items())
+
+
 def test_the_table_of_the_scale_is_what_its_data_says():
     assert between(question.README, "scale") == scale.report()
 
@@ -80,7 +89,8 @@ def test_every_arm_can_be_run_as_asked_and_what_random_actions_are_worth_is_know
     random, seen = committed.random_returns(), set()
     for (task, arm, _), (job, _) in QUESTIONS[name].QUESTION.planned().items():
         assert math.isfinite(random[task])
-        if arm not in seen and not getattr(job.config, "reward_from", None):  # that is there once another run is
+        waits = any(getattr(job.config, name, None) for name in ("reward_from", "start_from", "demonstrations"))
+        if arm not in seen and not waits:  # for another run, which leaves what this one begins with
             seen.add(arm)
             assert resolve(job.config).steps == job.config.steps
 

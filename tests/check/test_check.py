@@ -212,10 +212,10 @@ def test_what_a_learner_sees_is_described(env_id: str, kwargs: tuple[str, ...], 
         ("infinite", "finite", "fail", "observation 3 is inf after step 29 of episode 0"),
         ("raises", "steps", "fail", "RuntimeError at step 7 of episode 0, with random actions, on action ["),
         ("shape", "steps", "fail", "ValueError at step 8 of episode 0"),
-        ("unseeded", "seeding", "fail", "different episodes, from step 0 on"),
+        ("unseeded", "seeding", "warning", "different episodes, from step 0 on"),
         ("one course", "seeding", "warning", "three seeds give the same 200 steps"),
         ("words", "made", "fail", "do not flatten into a vector"),
-        ("strong", "actions", "warning", "actions span -500 to 500"),
+        ("strong", "actions", "ok", "actions span -500 to 500"),
         ("flat", "ties", "fail", "of 300 pairs of random behaviour an oracle calls 100% equal"),
         ("rare", "ties", "warning", "of 300 pairs of random behaviour an oracle calls"),
         ("long segment", "segment", "fail", "a segment has 70 steps and an episode at most 50"),
@@ -225,7 +225,7 @@ def test_a_defect_is_named(defect: str, line: str, level: str, words: str) -> No
     found = walk(defect)
     assert found[line].level == level
     assert words in found[line].says
-    assert levels(found) == {line: level} | ({"api": "fail"} if defect == "unseeded" else {})
+    assert levels(found) == ({line: level} if level != "ok" else {})
 
 
 def test_a_clock_is_no_score_and_a_readable_reward_is_no_fail() -> None:
@@ -242,8 +242,8 @@ def test_info_that_pays_is_mentioned() -> None:
 
 def test_ends_that_give_the_task_away() -> None:
     found = walk("falls")
-    assert levels(found) == {"ending": "warning", "length": "warning", "segment": "warning"}
-    assert "--fixed-horizon" in found["ending"].fix
+    assert {"ending": "warning", "length": "warning"}.items() <= levels(found).items()
+    assert "leave the ends in: with --fixed-horizon" in found["ending"].fix  # most steps would be of what is over
     assert "correlation with their true return +1.00" in found["length"].says
 
 
@@ -311,7 +311,7 @@ def test_a_missing_envpool_is_slower_and_no_more(monkeypatch: pytest.MonkeyPatch
         ("black", "warning", "a picture of one colour", "(h, w, 3) uint8"),
         ("float", "ok", "a person can be shown it, 40 x 30 pixels.", ""),
         ("dark", "warning", "it draws an array (30, 40, 3) of float64 from -255.0 to 0.0", "(h, w, 3) uint8"),
-        ("needs", "warning", "pygame is not installed", "pip install pygame-ce."),
+        ("needs", "warning", "pygame is not installed", 'pip install "gymnasium[classic-control]"'),
         ("aborts", "warning", "drawing it ended the process, SIGABRT", "rgb_array"),
     ],
 )
@@ -334,7 +334,7 @@ def test_an_environment_that_cannot_be_sent_is_not_drawn() -> None:
     env.spec = gym.envs.registration.EnvSpec("Here-v0", lambda: Walk())
     found = rendering_finding(env)
     assert found.level == "warning"
-    assert "importable" in found.fix
+    assert '"package:Id-v0"' in found.fix
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -369,6 +369,8 @@ def test_json_is_one_object_whatever_the_environment_prints(capsys: pytest.Captu
         (CheckConfig("Pendulum-v1", ("g",)), "name=value"),
         (CheckConfig("Pendulum-v1", steps=10), "takes 400 steps or more"),
         (CheckConfig("Pendulum-v1", seed=-1), "seed of zero or more"),
+        (CheckConfig("Pendulum-v1", seconds=1), "takes 5 seconds or more"),
+        (CheckConfig("Pendulum-v1", wrapper=("RescaleAction",)), "package.module:Class"),
     ],
 )
 def test_wrong_input_is_one_sentence(config: CheckConfig, words: str) -> None:
@@ -379,8 +381,9 @@ def test_wrong_input_is_one_sentence(config: CheckConfig, words: str) -> None:
 
 def test_the_same_seed_finds_the_same() -> None:
     config = CheckConfig("prefrl-tests/Walk-v0", steps=STEPS)
-    assert examine(config) == examine(config)
-    assert examine(config) != examine(replace(config, seed=1))
+    again, other = ([line for line in examine(c) if line.name != "speed"] for c in (config, replace(config, seed=1)))
+    assert again == [line for line in examine(config) if line.name != "speed"]
+    assert again != other
 
 
 def test_help_costs_nothing() -> None:

@@ -164,18 +164,15 @@ def test_meta_worlds_class_makes_the_same_of_the_same_episode(task):
     assert own._env.reward_function_version == "v2"
     shown = fast.reset(seed=3)[0][0]
     np.testing.assert_allclose(placed_as(own, shown), shown, atol=1e-3)
-    apart, paid, done_apart = [], [], 0
-    for step in range(40):
-        action = np.array([0.3 * np.sin(step / 5), 1.0, -0.5, 0.3], np.float32)
+    paid = []
+    for step in range(25):  # away from what it could touch: contacts part what two versions of MuJoCo do
+        action = np.array([0.3 * np.sin(step / 5), 0.2, 0.2, 0.3], np.float32)
         after, reward, _, _, about = own.step(action)
         observations, rewards, _, _, told = fast.step(action[None])
-        np.testing.assert_allclose(after, observations[0], atol=1e-2 if step < 10 else 3e-2)
-        apart.append(abs(reward - rewards[0]))
+        np.testing.assert_allclose(after, observations[0], atol=5e-3)  # metres, and a share of open
+        np.testing.assert_allclose(reward, rewards[0], atol=1e-2)  # of 10
+        assert about["success"] == told["success"][0]
         paid.append(reward)
-        done_apart += about["success"] != told["success"][0]
-    assert max(apart[:10]) < 2e-2  # of rewards up to 10; contacts part what two versions of MuJoCo do
-    assert max(apart) < 0.2
-    assert done_apart <= 2  # a button goes in a step earlier or later
     assert np.ptp(paid) > 0.01
     fast.close()
 

@@ -127,10 +127,10 @@ def test_whatever_goes_wrong_while_making_an_environment_is_one_sentence() -> No
 
 def test_each_of_the_papers_environments_is_listed_with_horizon_segment_and_reward() -> None:
     lines = list_environments("prefrl/").splitlines()[1:]
-    assert len(lines) == 18
+    assert len(lines) == 22
     for line in lines:
         _id, horizon, segment, reward = line.split(maxsplit=3)
-        assert int(horizon) > int(segment) > 0
+        assert int(horizon) > int(segment) > 0 or int(horizon) == int(segment) == 1
         assert len(reward.split()) > 1
 
 
@@ -144,3 +144,27 @@ def test_environments_are_listed_newest_version_only() -> None:
     with pytest.raises(UserError) as error:
         list_environments("Hoper-v5")
     assert "Hopper-v5" in sentence(error.value)
+
+
+def test_the_environments_of_a_package_are_listed_as_they_are_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "my_worlds.py").write_text(
+        "import gymnasium\n"
+        "class World(gymnasium.Env):\n    metadata = {'segment_steps': 7, 'reward': 'for being there'}\n"
+        "gymnasium.register('MyWorld-v0', World, max_episode_steps=30)\n"
+        "gymnasium.register('my/Other-v1', 'my_worlds:World')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        for _ in range(2):  # the second time it is imported already
+            lines = list_environments("my_worlds:").splitlines()[1:]
+            assert [line.split()[0] for line in lines] == ["my_worlds:MyWorld-v0", "my_worlds:my/Other-v1"]
+            assert lines[0].split(maxsplit=3)[1:] == ["30", "7", "for being there"]
+        assert len(list_environments("my_worlds:other").splitlines()) == 2
+        for wrong, said in (("my_worlds:none", "registers no environment"), ("no_such_worlds:", "cannot be imported")):
+            with pytest.raises(UserError) as error:
+                list_environments(wrong)
+            assert said in sentence(error.value)
+    finally:
+        sys.modules.pop("my_worlds", None)
+        for env_id in ("MyWorld-v0", "my/Other-v1"):
+            gym.registry.pop(env_id, None)

@@ -420,3 +420,23 @@ def test_a_frame_that_stacks_share_is_kept_once() -> None:
     tracemalloc.stop()
     assert kept < 1.3 * 2000 * 60 * 60
     assert recorder.recent(1500)[0].shape == (1500, 4, 60, 60)
+
+
+def test_more_may_be_replayed_than_is_asked_about() -> None:
+    """Segments, and what they are drawn from, are of the newest `keep_steps`; the ring goes back further."""
+    scenes = iter(np.arange(100).repeat(2).reshape(100, 2, 1))
+    recorder = Recorder(counters(2, 5), "Counter", 0, keep_steps=16, read_scenes=lambda: next(scenes), replay_steps=60)
+    recorder.reset()
+    walk(recorder, 40)
+    pairs = recorder.pairs(200, 3, np.random.default_rng(0))
+    assert pairs.row.min() == 32
+    assert recorder.every_pair(3, at_most=200).row.min() == 32  # type: ignore[union-attr]
+    for query in pairs[np.arange(20)].queries():
+        for side in (query.left, query.right):
+            begins = (side.episode * 5) + side.offset
+            assert side.scene is not None
+            assert side.scene.ravel().tolist() == [begins, begins + 1, begins + 2]  # in step with what was seen
+    stretches = list(recorder.stretches(25, at_once=16))
+    assert [len(observations) for observations, _ in stretches] == [14, 12, 12, 12]
+    for place, part in enumerate(recorder.recent(50)[:2]):
+        np.testing.assert_array_equal(np.concatenate([stretch[place] for stretch in stretches]), part)

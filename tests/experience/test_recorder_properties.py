@@ -26,7 +26,7 @@ def test_a_window_is_of_one_episode_and_holds_what_was_recorded(
     recorder.reset()
     for step in range(taken):
         recorder.step(np.full((n_envs, 2), step, np.float32))
-    if len(recorder._windows(segment_steps, recorder.capacity)[0]) < 2:
+    if len(recorder._windows(segment_steps, recorder.capacity, 2)[0]) < 2:
         return
     for query in recorder.pairs(20, segment_steps, np.random.default_rng(seed)).queries():
         left, right = query.left, query.right

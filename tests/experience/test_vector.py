@@ -324,7 +324,7 @@ def test_arguments_that_do_not_fit_are_one_sentence(backend: str, kwargs: dict[s
 
 def test_backends_that_cannot_be_had_are_one_sentence() -> None:
     for env_id, backend, expected in (
-        ("Hopper-v5", "jax", "auto, envpool, gymnasium, vector"),
+        ("Hopper-v5", "jax", "auto, envpool, gymnasium, subprocess, vector"),
         ("Pendulum-v1", "envpool", "auto"),
     ):
         with pytest.raises(UserError) as error:

@@ -243,6 +243,78 @@ def test_every_key_that_a_button_shows_presses_that_button(tmp_path: Path, size:
             assert Counter(given.mu for given in store.given())[mu] == 1, hint
 
 
+SETS = "[...document.querySelectorAll('#set video')].every(v => v.readyState >= 3)"
+
+
+def settled(page: Page, count: int) -> None:
+    """Wait until so many answers are with the server, and the next set plays."""
+    until(page, f"mine === {count} && !outbox.length && shown && !shown.said && {SETS}")
+
+
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+def test_four_clips_are_put_in_order_by_keys_by_drag_and_by_touch(tmp_path: Path, device: str) -> None:
+    size = {"width": 1280, "height": 800} if device == "desktop" else {"width": 390, "height": 844}
+    touch = {"is_mobile": True, "has_touch": True} if device == "phone" else {}
+    queries = make_queries("CartPole-v1", 4, 8, kind="ranking", k=4)
+    folder = make_run(tmp_path / "run", "CartPole-v1", queries, question="ranking", k=4)
+    with (
+        label(folder) as url,
+        browser(url, "Kim", viewport=size, **touch) as (page, complaints),
+        Store(store_of(folder)) as store,
+    ):
+        settled(page, 0)
+        found = "[...document.querySelectorAll('#set video, #set .name, .slot, #done, #actions button')]"
+        for box in page.evaluate(f"{found}.map(e => e.getBoundingClientRect().toJSON())"):
+            assert box["width"] > 30
+            assert 0 <= box["left"] <= box["right"] <= size["width"], box
+            assert 0 <= box["top"] <= box["bottom"] <= size["height"], box
+        rows = page.evaluate("new Set(videos.map(v => v.getBoundingClientRect().top)).size")
+        assert rows == (1 if device == "desktop" else 2)
+        if device == "phone":
+            for number in (2, 0, 3):
+                page.tap(f"#set [data-place='{number}'] .film")
+        else:
+            for key in "31z42":  # the third, the first, not that one but the fourth, the second; the first is left
+                page.keyboard.press(key)
+        assert page.evaluate("choiceOf(shown)") == ("2>3>1>0" if device == "desktop" else "2>0>3>1")
+        page.locator(".link").nth(2).click()
+        (page.tap if device == "phone" else page.click)("#done")
+        settled(page, 1)
+        for key in "123":
+            page.keyboard.press(key)
+        page.locator(".slot").nth(3).drag_to(page.locator(".slot").nth(0))
+        page.keyboard.press("Enter")
+        settled(page, 2)
+        page.keyboard.press("e")
+        settled(page, 3)
+        page.keyboard.press("z")
+        settled(page, 2)
+        page.keyboard.press("x")
+        settled(page, 3)
+        page.keyboard.press("Enter")  # nothing is in order yet
+        assert [(given.mu, given.choice) for given in reversed(store.given())] == [
+            (None, "2>3>1=0" if device == "desktop" else "2>0>3=1"), (None, "3>0>1>2"), (None, None),
+        ]  # fmt: skip
+        assert store.counts().withdrawn == 1
+        assert complaints == []
+
+
+def test_the_best_of_three_is_one_key_and_much_better_another(tmp_path: Path) -> None:
+    queries = make_queries("CartPole-v1", 3, 8, kind="best", k=3)
+    folder = make_run(tmp_path / "run", "CartPole-v1", queries, question="best", k=3, margin=1.0)
+    with label(folder) as url, browser(url, "Kim") as (page, complaints), Store(store_of(folder)) as store:
+        for count, keys in enumerate(("3", "m2", "e")):
+            settled(page, count)
+            for key in keys:
+                page.keyboard.press(key)
+        until(page, "mine === 3 && !outbox.length")
+        said = [(given.choice, strength) for given, strength in zip(
+            reversed(store.given()), [p.strength for p in store.answers()[0]], strict=True
+        )]  # fmt: skip
+        assert said == [("2", 0.0), ("1", 1.0), ("0=1=2", None)]
+        assert complaints == []
+
+
 CONTRAST = """selector => {
   const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
   const light = (colour) => {

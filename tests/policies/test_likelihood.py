@@ -146,6 +146,13 @@ def test_a_policy_of_other_bounds_is_not_remade_by_halves():
         RawPolicy.remade(VECTOR, ACTIONS["box"], policy.about, tensors)
 
 
+def test_the_bounds_are_its_own():
+    space = spaces.Box(-1, 1, (2,), np.float32)
+    policy = made(VECTOR, space)
+    policy.action_low.fill_(-3)
+    assert (space.low == -1).all()
+
+
 def test_inputs_that_never_changed_keep_their_scale():
     policy = made(VECTOR, ACTIONS["box"])
     seen = samples(VECTOR, 50)

@@ -231,8 +231,8 @@ def test_an_adaptive_beta_changes_by_a_fifth_at_most_and_not_where_nothing_is_kn
 
 
 SMALL = TrainConfig(
-    env="prefrl-tests/Target-v0", steps=1280, labels=20, n_envs=4, segment_steps=5, set=("n_steps=40", "batch_size=80"),
-    initial_epochs=4, fit_updates=4, phases=8, tensorboard=False,
+    env="prefrl-tests/Target-v0", steps=640, labels=20, n_envs=4, segment_steps=5, set=("n_steps=40", "batch_size=80"),
+    initial_epochs=4, fit_updates=4, phases=4, tensorboard=False,
 )  # fmt: skip
 TRUE = BaselineConfig(env=SMALL.env, steps=1280, n_envs=4, set=SMALL.set, phases=8, tensorboard=False)
 

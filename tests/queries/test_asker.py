@@ -13,10 +13,18 @@ from gymnasium import spaces
 from helpers import counters, sentence
 
 import prefrl
-from prefrl.experience.recorder import Recorder
+from prefrl.experience.recorder import Pairs, Recorder
 from prefrl.queries.asker import Asker
 from prefrl.queries.store import Store
-from prefrl.queries.strategies import disagreement, select, uniform
+from prefrl.queries.strategies import (
+    best_first,
+    coverage,
+    disagreement,
+    entropy,
+    information_gain,
+    member_entropy,
+    uniform,
+)
 from prefrl.rewards.reward_model import RewardEnsemble
 from prefrl.settings.config import TrainConfig
 from prefrl.words.errors import UserError
@@ -117,7 +125,8 @@ def test_where_no_pair_is_drawn_twice_the_draws_are_those_of_old(fitted):
     rng = np.random.default_rng(5)
     for count in (1, 7, 0, 12):
         strategy = disagreement if fitted else uniform
-        old = select(strategy, r_hat, recorder.pairs(count * 10, 4, rng), count).queries()
+        pairs = recorder.pairs(count * 10, 4, rng)
+        old = pairs[best_first(strategy, r_hat, pairs)[:count]].queries() if count else []
         assert len(set(windows(old))) == count  # there is no duplicate here
         assert [q.key for q in asker.ask(recorder, r_hat, count, fitted)] == [q.key for q in old]
         assert asker.rng.bit_generator.state == rng.bit_generator.state
@@ -194,3 +203,33 @@ def test_a_strategy_that_fails_is_one_sentence():
     with pytest.raises(UserError, match="strategy careless failed with AttributeError") as caught:
         Asker(careless, 2, 4, np.random.default_rng(0)).ask(recorder, r_hat, 3, True)
     sentence(caught.value)
+
+
+def test_sets_of_k_are_distinct_windows_and_no_set_comes_twice():
+    recorder, ensemble = case(6, 2, 11)
+    asker, total = Asker(uniform, 2, 4, np.random.default_rng(0), "ranking", 3), 20  # three of six windows
+    pair = recorder.pairs(1, 4, np.random.default_rng(1)).occasions()
+    asker.leave_out(pair)  # a run may begin with answers about pairs
+    queries = asker.ask(recorder, ensemble, total - 3, fitted=False)
+    assert {query.kind for query in queries} == {"ranking"}
+    assert {len({segment.occasion for segment in query.segments}) for query in queries} == {3}
+    other = Asker(uniform, 2, 4, np.random.default_rng(9), "ranking", 3)
+    other.restore(asker.state())
+    rest = [some.ask(recorder, ensemble, 3, fitted=False) for some in (asker, other)]
+    assert [query.key for query in rest[0]] == [query.key for query in rest[1]]
+    assert len({frozenset(s.occasion for s in q.segments) for q in queries + rest[0]}) == total
+    with pytest.raises(UserError) as caught:
+        asker.ask(recorder, ensemble, 1, fitted=False)
+    assert "different sets of 3 of segments" in sentence(caught.value)
+
+
+def test_strategies_average_what_they_say_of_every_two():
+    recorder, ensemble = case()
+    sets = recorder.pairs(20, 5, np.random.default_rng(0), k=3)
+    for strategy in (disagreement, entropy, member_entropy, information_gain):
+        of_two = [
+            strategy(ensemble, Pairs(recorder, 5, *(part[:, [i, j]] for part in (sets.row, sets.env, sets.length))))
+            for i, j in combinations(range(3), 2)
+        ]
+        np.testing.assert_allclose(strategy(ensemble, sets), np.mean(of_two, axis=0), rtol=1e-4, atol=1e-7)
+    assert sorted(coverage(ensemble, sets)) == sorted(-np.arange(20.0))

@@ -122,6 +122,16 @@ def test_a_boltzmann_teacher_samples_at_its_rate(beta: float, left: list[float],
     assert abs(float(np.mean(given)) - expected) < rate_bound(expected, n)
 
 
+def test_a_soft_teacher_says_what_a_drawn_answer_is_on_average() -> None:
+    asked = [query([0.3, 0.2], [0.1, -0.4]), query([0.0], [1.5]), query([1.0], [1.0])]
+    chances = [1 / (1 + math.exp(-2 * gap)) for gap in (0.8, -1.5, 0.0)]
+    assert answers(Teacher("soft", beta=2.0, soft=1.0), asked) == pytest.approx(chances)
+    assert answers(parse_teacher("soft:beta=2,mistake=0.1"), asked) == pytest.approx([0.1 + 0.8 * p for p in chances])
+    assert answers(Teacher("certain", soft=1.0), asked) == answers(TEACHERS["oracle"], asked) == [1.0, 0.0, 0.5]
+    drawn = answers(Teacher("drawn", beta=2.0), 4000 * asked[:1])
+    assert abs(np.mean(drawn) - chances[0]) < rate_bound(chances[0], 4000)
+
+
 def test_beta_zero_and_ties_are_coin_flips() -> None:
     n = 4000
     for teacher, pair in ((Teacher("coin", beta=0), query([9], [0])), (TEACHERS["stochastic"], query([2], [1, 1]))):

@@ -1,4 +1,4 @@
-"""What simulated labelers say of K segments: orders worked by hand, rates within binomial bounds, and K = 2 as pairs."""
+"""What simulated labelers say of K segments: orders by hand, rates within binomial bounds, and K = 2 as pairs."""
 
 import json
 import math
@@ -7,10 +7,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from helpers import sentence
 from test_oracle import query, rate_bound, segment
 
 from prefrl.queries.oracle import TEACHERS, Oracle, Teacher
 from prefrl.queries.orders import effort
+from prefrl.words.errors import UserError
 from prefrl.words.preference import Preference, Query
 
 
@@ -47,6 +49,12 @@ def test_segments_of_other_lengths_are_compared_by_their_sums_and_kinds_may_be_m
     assert [(answer.mu, answer.choice) for answer in said(TEACHERS["oracle"], mixed)] == [
         (None, "2>0>1"), (1.0, None), (None, "1"),
     ]  # fmt: skip
+
+
+def test_a_teacher_of_probabilities_is_asked_about_pairs_alone() -> None:
+    with pytest.raises(UserError) as caught:
+        said(TEACHERS["soft"], [ask(1, 2, 3)])
+    assert "ask pairs" in sentence(caught.value)
 
 
 def test_two_take_what_a_pair_takes_and_more_take_more() -> None:

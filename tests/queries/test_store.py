@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from helpers import sentence
 from made import content, make_preference, make_query, make_segment
 from postgres import Postgres, programs
 
 from prefrl.cli import main
+from prefrl.queries.exchange import agreements
 from prefrl.queries.patient_store import SPILLED, PatientStore
 from prefrl.queries.rows import checked
 from prefrl.queries.store import (
@@ -1064,3 +1066,61 @@ def test_a_store_migrated_while_it_is_open_is_not_written_to(path: Path) -> None
 
 if __name__ == "__main__":
     add_for_ever(Path(sys.argv[1]), int(sys.argv[2]))
+
+
+# Questions about more than two
+
+
+def ranking(number: int = 0, kind: str = "ranking") -> Query:
+    return Query.of([make_segment(10 * number + i) for i in range(4)], kind)
+
+
+def test_rankings_are_leased_answered_taken_back_and_refused_as_pairs_are(path: Path) -> None:
+    asked = [ranking(0), ranking(1, "best"), make_query(50)]
+    with Store(path) as store:
+        store.ask(asked)
+        assert [query.key for query in store.unanswered(9)] == [query.key for query in asked]
+        leases = store.lease("ann", 9, 60.0)
+        assert [(lease.kind, len(lease.clips)) for lease in leases] == [("ranking", 4), ("best", 4), ("pair", 2)]
+        assert leases[0].clips == tuple(segment.key for segment in asked[0].segments)
+        first, best, pair = leases
+        for lease, mu, choice in ((first, 1.0, None), (first, None, "0"), (best, None, "0>1"), (pair, None, "0")):
+            with pytest.raises(RefusedError) as caught:
+                store.answer(lease.key, "ann", lease.ticket, mu, 1.0, choice)
+            assert "this is no answer to that question" in sentence(caught.value)
+        store.answer(first.key, "ann", first.ticket, None, 1.0, "2>0=1>3")
+        store.answer(first.key, "ann", first.ticket, None, 1.0, "2>0=1>3")  # the same again
+        with pytest.raises(RefusedError, match="another answer of yours"):
+            store.answer(first.key, "ann", first.ticket, None, 1.0, "3>2>1>0")
+        store.answer(best.key, "ann", best.ticket, None, 1.0, "3", 0.5)
+        assert [(a.mu, a.choice, a.strength) for a in store.answers()[0]] == [(None, "2>0=1>3", None), (None, "3", 0.5)]
+        assert [(given.kind, given.choice) for given in store.given()] == [("best", "3"), ("ranking", "2>0=1>3")]
+        assert store.counts() == Counts(asked=3, answered=2, skipped=0, seconds=2.0, open=1)
+        place = store.place()
+        again = store.withdraw("ann", 60.0)
+        assert again is not None
+        assert (again.key, again.clips) == (best.key, best.clips)
+        answers, withdrawn, _ = store.news(place)
+        assert (answers, withdrawn) == ([], [(best.key, "ann")])
+        assert store.occasions() == [tuple(s.occasion for s in query.segments) for query in asked]
+    with Store(path) as store:
+        (kept,) = store.answers()[0]
+    assert kept.query.key == asked[0].key
+    assert kept.ranks == (1, 1, 0, 2)
+
+
+def test_agreement_about_rankings_is_over_every_two_and_about_the_best_over_which_it_is() -> None:
+    def kappa(kind: str, *said: tuple[str, str]) -> float:
+        with Store(":memory:") as store:
+            for number, both in enumerate(said):
+                for who, choice in zip(("ann", "bob"), both, strict=True):
+                    store.add([Preference(ranking(number, kind), None, who, 1.0, choice=choice)])
+            (found,) = agreements(store.given())
+            assert found.questions == len(said)
+            return found.kappa
+
+    assert kappa("ranking", ("2>0=1>3", "2>0=1>3"), ("0>1>2>3", "0>1>2>3")) == 1.0
+    assert -1 <= kappa("ranking", ("0>1>2>3", "3>2>1>0"), ("3>2>1>0", "0>1>2>3")) < -0.9
+    assert 0 < kappa("ranking", ("0>1>2>3", "0>1>3>2"), ("3>2>1>0", "3>2>0>1")) < 1
+    assert kappa("best", ("1", "1"), ("2", "2"), ("0", "0")) == 1.0
+    assert kappa("best", ("1", "2"), ("2", "1")) < 0

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from prefrl.experience.recorder import Pairs, Recorder
 from prefrl.queries.strategies import (
     STRATEGIES,
+    best_first,
     coverage,
     coverage_disagreement,
     disagreement,
@@ -21,7 +22,6 @@ from prefrl.queries.strategies import (
     find_strategy,
     information_gain,
     member_entropy,
-    select,
     uniform,
 )
 from prefrl.rewards.networks import MLPs
@@ -170,22 +170,13 @@ def keys(pairs: Pairs) -> list[str]:
     return [query.key for query in pairs.queries()]
 
 
-def test_select_takes_the_highest_and_the_first_among_equals() -> None:
+def test_the_highest_comes_first_and_the_first_among_equals() -> None:
     r_hat, pairs = random_case(6)
     all_keys = keys(pairs)
     scores = np.array([0.5, 2.0, -np.inf, 2.0, 0.5, 1.0])
     for count, expected in ((0, []), (1, [1]), (3, [1, 3, 5]), (4, [1, 3, 5, 0]), (6, [1, 3, 5, 0, 4, 2])):
-        chosen = select(lambda r, p: scores, r_hat, pairs, count)
+        chosen = pairs[best_first(lambda r, p: scores, r_hat, pairs)[:count]]
         assert keys(chosen) == [all_keys[i] for i in expected]
-
-
-def test_select_asks_the_strategy_for_nothing_when_nothing_is_asked() -> None:
-    r_hat, pairs = random_case(0)
-
-    def unwilling(r_hat: RewardEnsemble, pairs: Pairs) -> NDArray[np.floating]:
-        raise AssertionError("asked")
-
-    assert len(select(unwilling, r_hat, pairs, 0)) == 0
 
 
 @pytest.mark.parametrize(
@@ -202,14 +193,14 @@ def test_select_asks_the_strategy_for_nothing_when_nothing_is_asked() -> None:
     ],
     ids=str,
 )
-def test_select_refuses_scores_that_are_not_one_for_each_pair(scores: Any, says: str) -> None:
+def test_scores_are_refused_that_are_not_one_for_each_pair(scores: Any, says: str) -> None:
     r_hat, pairs = random_case(6)
 
     def mine(r_hat: RewardEnsemble, pairs: Pairs) -> Any:
         return scores
 
     with pytest.raises(UserError, match="one score per pair, here an array of 6 numbers") as caught:
-        select(mine, r_hat, pairs, 2)
+        best_first(mine, r_hat, pairs)
     assert f"strategy mine returned {says}" in sentence(caught.value)
 
 
@@ -228,7 +219,7 @@ def test_strategies_by_name_and_by_import_path() -> None:
 
 def test_uniform_keeps_the_order_drawn() -> None:
     r_hat, pairs = random_case(20)
-    assert keys(select(uniform, r_hat, pairs, 7)) == keys(pairs)[:7]
+    assert best_first(uniform, r_hat, pairs).tolist() == list(range(20))
 
 
 def farthest_first(points: NDArray[np.floating]) -> list[int]:
@@ -308,7 +299,7 @@ def test_contract_of_a_strategy(name: str, n: int, terminates: bool) -> None:
     np.testing.assert_array_equal(scores, STRATEGIES[name](r_hat, pairs))
     assert all(torch.equal(before[key], value) for key, value in r_hat.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
-    chosen = select(STRATEGIES[name], r_hat, pairs, n // 3)
+    chosen = pairs[best_first(STRATEGIES[name], r_hat, pairs)[: n // 3]]
     assert len(chosen) == n // 3
     assert set(keys(chosen)) <= set(keys(pairs))
 

@@ -86,6 +86,42 @@ def test_the_reward_is_that_of_the_ensemble_as_it_is_now() -> None:
     np.testing.assert_array_equal(env.step(action)[1], 0)
 
 
+def test_an_episode_may_be_paid_its_sum_at_its_end() -> None:
+    each, whole = (counters(3, 4, 7) for _ in range(2))
+    r_hat = ensemble(each)
+    step_by_step = LearnedReward(each, r_hat)
+    at_the_end = LearnedReward(whole, r_hat, late=True, at_the_end=True)
+    rng = np.random.default_rng(0)
+    step_by_step.reset()
+    at_the_end.reset()
+    running, due, expected = np.zeros(3), [], []
+    for step in range(40):
+        actions = actions_of(step_by_step, rng)
+        _, rewards, dones, _ = step_by_step.step(actions)
+        assert not at_the_end.step(actions)[1].any()
+        running += rewards
+        expected.append(np.where(dones, running, 0))
+        running[dones] = 0
+        if step % 9 == 8:  # as rollouts end, in mid-episode
+            due.append(at_the_end.due())
+    due.append(at_the_end.due())
+    np.testing.assert_allclose(np.concatenate(due), np.stack(expected), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(at_the_end.pop_returns(), step_by_step.pop_returns(), rtol=1e-5)
+
+
+def test_a_unit_is_what_a_log_odds_is_paid_as() -> None:
+    venv = counters(2, 50)
+    r_hat = ensemble(venv)
+    rng = np.random.default_rng(0)
+    steps = rng.normal(size=(100, 3)).astype(np.float32), rng.normal(size=(100, 2)).astype(np.float32)
+    r_hat.normalise_outputs(*steps)
+    members = r_hat.member_rewards(*steps).numpy()
+    weights = 1 / r_hat.output_std.numpy()
+    mean = weights / weights.sum() @ members
+    paid = r_hat.reward(*steps)
+    np.testing.assert_allclose(paid - paid.mean(), r_hat.unit * (mean - mean.mean()), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("expose", [False, True])
 def test_nothing_but_the_reward_differs_from_the_environment(expose: bool) -> None:
     env, alone = LearnedReward(counters(2, 5), ensemble(counters(2, 5)), expose), counters(2, 5)

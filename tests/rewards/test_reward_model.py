@@ -2,6 +2,7 @@ import json
 import math
 import struct
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,32 @@ def test_convolutional_members_are_separate_networks_in_output_and_gradient(
             torch.testing.assert_close(gradient, copy.weight.grad, rtol=1e-3, atol=1e-4)
         for weight, linear in zip(cnns.top.weights, linears, strict=True):
             torch.testing.assert_close(weight.grad[member].T, linear.weight.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["frozen", "fitting"])
+def test_bytes_are_255ths(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "computes_with_bfloat16", lambda device: False)
+    given = torch.randint(256, (5, 4, 46, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    rewards = []
+    for images in (given, given / 255):
+        cnns = CNNs(3, (4, 46, 50), dropout=0.0, generator=torch.Generator().manual_seed(0)).train(training)
+        rewards.append(cnns.head(cnns.features(images)))
+    torch.testing.assert_close(*rewards, rtol=1e-4, atol=1e-5)
+
+
+def test_fitting_is_layer_after_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "computes_with_bfloat16", lambda device: False)
+    cnns = CNNs(1, (4, 46, 50), dropout=0.25, generator=torch.Generator().manual_seed(0)).train()
+    for layer in cnns.convolutions:
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.bias.data.uniform_(-0.3, 0.3, generator=torch.Generator().manual_seed(1))
+    plain = deepcopy(cnns)
+    x = torch.rand(6, 4, 46, 50, generator=torch.Generator().manual_seed(1))
+    maps = plain.convolutions(x.contiguous(memory_format=torch.channels_last))
+    expected = plain.top.features(maps.flatten(1)[None])
+    torch.testing.assert_close(cnns.features(x), expected, rtol=1e-3, atol=1e-4)
+    for (name, found), wanted in zip(cnns.named_buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(found, wanted, msg=name)
 
 
 def test_half_precision_hardly_changes_a_convolutional_reward(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ PENDULUM = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
         (Facts("mine/Pixels-v0", "mine:Pixels", True, True), "pixels"),
         (Facts("LunarLander-v3", "gymnasium.envs.box2d.lunar_lander:LunarLander", False, False), "discrete"),
         (Facts("LunarLanderContinuous-v3", "gymnasium.envs.box2d.lunar_lander:LunarLander", False, True), "continuous"),
+        (Facts("prefrl/Dialogue-v0", "prefrl_envs.exact:Dialogue", False, False, is_exact=True), "exact"),
         (Facts("mujoco_like/Pendulum-v1", "my_mujoco_things:Pendulum", False, True), "continuous"),  # words say nothing
         (Facts("FetchReach-v4", "gymnasium_robotics.envs.fetch.reach:MujocoFetchReachEnv", False, True), "continuous"),
     ],

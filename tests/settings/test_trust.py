@@ -17,6 +17,7 @@ ODD_JOB = "from pathlib import Path\n\nPath({place!r}).touch()\n"
 LOOKS = {
     "report": ["report", "run", "--out", "page.html"],
     "evaluate": ["evaluate", "run"],
+    "bestof": ["bestof", "run"],
     "video": ["video", "run"],
     "label": ["label", "run"],
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prefrl.words.errors import UserError
-from prefrl.words.schedules import SCHEDULES, annealed, constant, exponential, hyperbolic, label_counts
+from prefrl.words.schedules import SCHEDULES, annealed, constant, exponential, hyperbolic, in_sessions, label_counts
 
 EVERY = pytest.mark.parametrize("name", SCHEDULES)
 
@@ -129,3 +129,11 @@ def test_a_schedule_that_is_none_is_explained(schedule, message):
 def test_an_impossible_budget_is_explained(labels, phases, fraction, message):
     with pytest.raises(UserError, match=message):
         label_counts(labels, phases, fraction, constant)
+
+
+def test_sessions_ask_alike_until_all_is_spent() -> None:
+    assert in_sessions(25, 4, 10) == [10, 10, 5, 0]
+    assert in_sessions(40, 4, 10) == [10] * 4
+    assert in_sessions(0, 0, 10) == []
+    with pytest.raises(UserError, match="session_labels=11"):
+        in_sessions(41, 4, 10)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
 from prefrl.experience.backends.envpool import EnvPoolVecEnv, step_envpool
+from prefrl.experience.backends.processes import step_in_processes
 from prefrl.experience.backends.singly import Alone, step_in_turn
 from prefrl.experience.backends.vector import GymnasiumVecEnv, step_own_vector
 from prefrl.experience.backends.wanted import (
@@ -45,11 +46,16 @@ __all__ = [
 
 Backend = Callable[[Wanted], VecEnv]
 
-BACKENDS: dict[str, Backend] = {"envpool": step_envpool, "vector": step_own_vector, "gymnasium": step_in_turn}
+BACKENDS: dict[str, Backend] = {
+    "envpool": step_envpool,
+    "vector": step_own_vector,
+    "gymnasium": step_in_turn,
+    "subprocess": step_in_processes,
+}
 """Built-in backends, the fastest first. `prefrl.experience.backends.wanted` says what each of them promises."""
 DRAWS = "gymnasium"  # the one whose environments can be drawn
 STAND_FOR = {
-    "auto": tuple(BACKENDS),  # the first that serves the id
+    "auto": ("envpool", "vector", "gymnasium"),  # the first that serves the id
     "envpool": ("envpool", "vector"),  # this project's own vector environments are EnvPool's, too
 }
 
@@ -78,6 +84,8 @@ def make_vec_env(
     backend: str = "auto",
     env_kwargs: dict[str, Any] | None = None,
     fixed_horizon: bool = False,
+    wrappers: Sequence[str] = (),
+    workers: int = 0,
     **render: Any,
 ) -> VecEnv:
     """Environments stepped as one.
@@ -90,6 +98,8 @@ def make_vec_env(
             "package.module:backend".
         env_kwargs: arguments of the environment.
         fixed_horizon: let every episode last to its time limit; Gymnasium's classes step it.
+        wrappers: around each environment, as `prefrl.experience.wrappers` reads them; Gymnasium's classes have them.
+        workers: processes that step them, where several do; 0 for as many as there are cores.
         render: how Gymnasium's classes draw, such as render_mode; no other backend does.
 
     Raises:
@@ -99,7 +109,9 @@ def make_vec_env(
     Only what an array of environments does as one would is stepped by one: where "auto" finds arguments, wrappers or
     spaces that it would not have, Gymnasium's class is stepped.
     """
-    wanted = Wanted(env_id, find_spec(env_id), n_envs, seed, env_kwargs or {}, fixed_horizon, render)
+    wanted = Wanted(
+        env_id, find_spec(env_id), n_envs, seed, env_kwargs or {}, fixed_horizon, render, tuple(wrappers), workers
+    )
     *others, last = find_backends(backend)
     if ":" in backend:
         return _made_by_stranger(backend, last, wanted)

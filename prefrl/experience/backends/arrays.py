@@ -76,10 +76,13 @@ class ArrayVecEnv(VecEnv):
 
 
 def check_ends(wanted: Wanted) -> None:
-    """See that episodes may end where the environment ends them.
+    """See that episodes may end where the environment ends them, and that nothing is to be around it.
 
     Raises:
-        UserError: they are to last to the time limit, and arrays of environments reset what ends by themselves.
+        UserError: they are to last to the time limit, and arrays of environments reset what ends by themselves; or
+            there are wrappers, which are of single environments.
     """
+    if wanted.wrappers:
+        raise UserError("wrappers need backend gymnasium: arrays of environments have none.")
     if wanted.fixed_horizon:
         raise UserError("a fixed horizon needs backend gymnasium: arrays of environments reset what ends.")

@@ -28,13 +28,15 @@ def step_in_turn(wanted: Wanted) -> VecEnv:
     """
     horizon = wanted.kwargs.get("max_episode_steps", wanted.spec.max_episode_steps)
     limits = first_limits(horizon, wanted.n_envs).tolist()
-    env = DummyVecEnv([partial(_make_one, wanted, limit) for limit in limits])
+    env = DummyVecEnv([partial(make_one, wanted, limit) for limit in limits])
     env.seed(wanted.seed)
     return env
 
 
-def _make_one(wanted: Wanted, limit: int) -> gym.Env[Any, Any]:
-    return Alone(make_env(wanted.env_id, wanted.kwargs, wanted.fixed_horizon, **wanted.render), limit)
+def make_one(wanted: Wanted, limit: int) -> gym.Env[Any, Any]:
+    """One of them, whose first episode is cut short at the limit."""
+    made = make_env(wanted.env_id, wanted.kwargs, wanted.fixed_horizon, wanted.wrappers, **wanted.render)
+    return Alone(made, limit)
 
 
 class Alone(gym.Wrapper[Any, Any, Any, Any]):

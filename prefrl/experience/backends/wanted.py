@@ -36,6 +36,8 @@ class Wanted:
         kwargs: arguments of the environment.
         fixed_horizon: let every episode last to its time limit.
         render: how they are to draw, such as render_mode; only Gymnasium's classes can.
+        wrappers: around each of them, as `prefrl.experience.wrappers` reads them; only Gymnasium's classes have them.
+        workers: processes that step them, where several do; 0 for as many as there are cores.
     """
 
     env_id: str
@@ -45,6 +47,8 @@ class Wanted:
     kwargs: dict[str, Any] = field(default_factory=dict)
     fixed_horizon: bool = False
     render: dict[str, Any] = field(default_factory=dict)
+    wrappers: tuple[str, ...] = ()
+    workers: int = 0
 
 
 class NotServedError(UserError):

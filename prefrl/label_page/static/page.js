@@ -111,7 +111,7 @@ $("who").addEventListener("click", () => {
 // What waits: an entry in the browser's storage for each answer, so that two tabs never write the same one. An entry is
 // sent to its own run only, under its own person's name, and goes when the server has it, or when somebody throws it away.
 
-const WORDS = ["left", "right", "equal", "cannot tell"], ABANDONED = 3000;
+const WORDS = ["left", "right", "equal", "cannot tell"], CHOICE = /^\d{1,3}([>=]\d{1,3})*$/, ABANDONED = 3000;
 const held = new Map();   // what this page has said itself, by entry name, and may have had no room to write down
 const tried = new Set();  // of an earlier version of this page, which did not say for which run; not of this one
 let kept = { others: [], refused: [], broken: [], homeless: [] };
@@ -120,7 +120,8 @@ function readEntry(text) {
   const text_or_null = (value) => value === null || typeof value === "string";
   try {
     const entry = JSON.parse(text);
-    const whole = typeof entry.question === "string" && typeof entry.ticket === "string" && WORDS.includes(entry.answer)
+    const whole = typeof entry.question === "string" && typeof entry.ticket === "string" && (WORDS.includes(entry.answer) || CHOICE.test(entry.answer))
+      && (entry.strength === undefined || Number.isFinite(entry.strength))
       && Number.isFinite(entry.seconds) && Number.isFinite(entry.at) && text_or_null(entry.run) && text_or_null(entry.person)
       && typeof entry.called === "string" && (entry.refused === undefined || typeof entry.refused === "string");
     return whole ? entry : null;
@@ -250,17 +251,27 @@ async function fetchFilm(question, key) {
 }
 
 let undrawn = [];         // why clips of the question on the screen are not shown, each reason once
-const videos = ["left", "right"].map((side) => $(side).querySelector("video"));
+const two = ["left", "right"].map((side) => $(side).querySelector("video"));
+let videos = two;         // of the question on the screen
 
 async function show() {
   const question = shown = queue[0] || null;
-  $("pair").hidden = $("actions").hidden = !question;
+  $("actions").hidden = !question;
+  $("pair").hidden = !question || isSet(question);
+  $("set").hidden = $("how").hidden = !isSet(question);
+  $("order").hidden = $("done").hidden = !question || question.kind !== "ranking";
+  $("much").hidden = !question || !state.strengths || question.kind === "ranking";
+  $("more").hidden = $("done").hidden && $("much").hidden;
+  much(false);
   $("nothing").hidden = !!question;
   document.querySelectorAll(".chosen").forEach((element) => element.classList.remove("chosen"));
   undrawn = [];
   tell();
   if (!question) return;
   shownAt = performance.now();
+  if (isSet(question)) layOut(question);
+  videos = isSet(question) ? [...$("set").querySelectorAll("video")] : two;
+  if (isSet(question)) videos.forEach(watch);
   videos.forEach((video) => { video.parentElement.className = "film loading"; video.removeAttribute("src"); });
   const ready = await Promise.allSettled(question.films);
   if (shown !== question) return;
@@ -276,7 +287,7 @@ async function show() {
   replay();
 }
 
-// Both clips begin together, and begin again together when the longer one is over.
+// All clips begin together, and begin again together when the longer one is over.
 let over = 0;
 function replay() {
   over += 1;
@@ -286,13 +297,14 @@ function replay() {
     video.play().catch(() => {});
   }
 }
-for (const video of videos) {
+function watch(video) {
   video.addEventListener("loadedmetadata", () => { video.playbackRate = SPEEDS[speed]; });
   video.addEventListener("ended", () => {
     const round = over;
     if (videos.every((other) => other.ended || !other.src)) setTimeout(() => round === over && replay(), PAUSE);
   });
 }
+two.forEach(watch);
 (function tick() {
   const longest = videos.reduce((a, b) => ((b.duration || 0) > (a.duration || 0) ? b : a));
   $("clock").firstElementChild.style.transform = `scaleX(${longest.duration ? longest.currentTime / longest.duration : 0})`;
@@ -318,11 +330,13 @@ function answer(word) {
   answered.add(question.question);
   const seconds = Math.round(performance.now() - shownAt) / 1000;
   const entry = { run, called, person: me, question: question.question, ticket: question.ticket, answer: word, seconds, at: Date.now() };
+  const said = word === "equal" || word === "cannot tell" || word === allEqual(question) ? null : word;
+  if (!$("much").hidden && said !== null) entry.strength = Number($("much").getAttribute("aria-pressed") === "true");
   writeEntry(entryName(entry), entry);
   gather();
   times.push(Date.now());
   mine += 1;
-  const pressed = document.querySelector(`[data-answer="${word}"]`);
+  const pressed = document.querySelector(`[data-answer="${word}"], #set [data-place="${word}"]`) || (word === allEqual(question) && document.querySelector("[data-answer=equal]")) || $("done");
   pressed.classList.add("chosen");
   setTimeout(() => {
     queue = queue.filter((q) => q !== question);
@@ -345,9 +359,9 @@ async function send() {
   let wait = 300;
   for (let entry = nextToSend(); entry; entry = nextToSend()) {
     tell();
-    const { question, ticket, answer: word, seconds } = entry;
+    const { question, ticket, answer: word, seconds, strength } = entry;
     try {
-      await call("/api/answer", { question, ticket, answer: word, seconds }, entry.person || me);
+      await call("/api/answer", { question, ticket, answer: word, seconds, ...(strength !== undefined && { strength }) }, entry.person || me);
       dropEntry(entry.name);
       wait = 300;
       trouble("");
@@ -390,6 +404,7 @@ function setAside({ name, ...entry }, why) {
 }
 
 async function undo() {
+  if (takeBack()) return;
   const waits = () => { gather(); return outbox.some((entry) => entry.person === me); };
   for (let i = 0; waits() && i < 60; i += 1) await later(100);
   if (waits()) return toast("Your answers are still on their way: undo in a moment.");
@@ -507,24 +522,34 @@ function toast(text) {
 const tall = matchMedia("(max-width: 760px) and (orientation: portrait)");
 const KEYS = { ArrowLeft: "left", a: "left", 1: "left", ArrowRight: "right", d: "right", 2: "right", ArrowDown: "equal", e: "equal", ArrowUp: "cannot tell", x: "cannot tell" };
 const TALL = { ArrowUp: "left", ArrowDown: "right" };
+function much(on) { $("much").setAttribute("aria-pressed", on); }
+function say(word) { answer(word === "equal" && isSet(shown) ? allEqual(shown) : word); }
+// What a key says of a set: a number places a clip, what a pair has left and right for says nothing.
+function pressedOfSet(key) {
+  if (/^[1-9]$/.test(key)) { place(key - 1); return true; }
+  if (key === "Enter") { done(); return true; }
+  if (key === "=") { relink(Math.min(shown.order.length, shown.clips.length - 1) - 1); return true; }
+  return ["left", "right"].includes(KEYS[key]);
+}
 function slower() {
   speed = (speed + 1) % SPEEDS.length;
   $("slower").setAttribute("aria-pressed", speed > 0);
   $("slower").querySelector("b").textContent = speed ? `Slower ×${SPEEDS[speed]}` : "Slower";
   replay();
 }
-const DOES = { z: undo, Backspace: undo, s: slower, r: replay };
+const DOES = { z: undo, Backspace: undo, s: slower, r: replay, m: () => $("much").click() };
 document.addEventListener("keydown", (event) => {
   if (event.repeat || event.altKey || event.metaKey || $("hello").open || $("answer").hidden) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (event.ctrlKey && key !== "z") return;
-  const word = (tall.matches && TALL[key]) || KEYS[key];
+  if (isSet(shown) && pressedOfSet(key)) return event.preventDefault();
+  const word = (tall.matches && !isSet(shown) && TALL[key]) || KEYS[key];
   if (!word && !DOES[key]) return;
   event.preventDefault();
-  if (word) answer(word); else DOES[key]();
+  if (word) say(word); else DOES[key]();
 });
-document.querySelectorAll("[data-answer]").forEach((button) => button.addEventListener("click", () => { button.blur(); answer(button.dataset.answer); }));
-for (const [id, act] of [["undo", undo], ["slower", slower], ["again", replay]]) $(id).addEventListener("click", () => { $(id).blur(); act(); });
+document.querySelectorAll("[data-answer]").forEach((button) => button.addEventListener("click", () => { button.blur(); say(button.dataset.answer); }));
+for (const [id, act] of [["undo", undo], ["slower", slower], ["again", replay], ["done", done], ["much", () => much($("much").getAttribute("aria-pressed") !== "true")]]) $(id).addEventListener("click", () => { $(id).blur(); act(); });
 
 const THEMES = ["auto", "light", "dark"];
 function theme(name) {
@@ -589,14 +614,15 @@ async function look() {
 
 function tables(who) {
   const seconds = (x) => (x === null ? "" : x.toFixed(1));
-    table("people", 1, ["name", "answers", "left", "right", "equal", "cannot tell", "seconds each"],
-      who.people.map((p) => [p.name, p.answers, p.left, p.right, p.equal, p["cannot tell"], seconds(p.seconds)]));
+  const words = ["left", "right", "equal", "cannot tell", ...(who.people.some((p) => p.choice) ? ["choice"] : [])];
+    table("people", 1, ["name", "answers", ...words, "seconds each"],
+      who.people.map((p) => [p.name, p.answers, ...words.map((word) => p[word] || 0), seconds(p.seconds)]));
     $("kappa").replaceChildren(...who.kappa.map((k) => {
       const item = document.createElement("li");
       item.textContent = `${k.one} and ${k.other} agree with kappa ${k.kappa === null ? "undefined" : k.kappa.toFixed(2)} over ${k.questions} questions`;
       return item;
     }));
-    table("newest", 3, ["when", "who", "said", "seconds", "policy's step"], who.newest.map((a) => [new Date(a.at).toLocaleTimeString(), a.name, `${{ left: "← ", right: "→ ", equal: "= ", "cannot tell": "? " }[a.answer]}${a.answer}`, a.seconds, a.step]));
+    table("newest", 3, ["when", "who", "said", "seconds", "policy's step"], who.newest.map((a) => [new Date(a.at).toLocaleTimeString(), a.name, `${{ left: "← ", right: "→ ", equal: "= ", "cannot tell": "? " }[a.answer] || ""}${a.answer}`, a.seconds, a.step]));
 }
 
 async function film(version) {
