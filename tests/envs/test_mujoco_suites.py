@@ -170,7 +170,7 @@ def test_meta_worlds_class_makes_the_same_of_the_same_episode(task):
         after, reward, _, _, about = own.step(action)
         observations, rewards, _, _, told = fast.step(action[None])
         np.testing.assert_allclose(after, observations[0], atol=5e-3)  # metres, and a share of open
-        np.testing.assert_allclose(reward, rewards[0], atol=1e-2)  # of 10
+        np.testing.assert_allclose(reward, rewards[0], atol=1.5e-2)  # of 10
         assert about["success"] == told["success"][0]
         paid.append(reward)
     assert np.ptp(paid) > 0.01
