@@ -152,6 +152,13 @@ def placed_as(own, shown):
     return begin(np.clip(places + np.linalg.lstsq(moved, shown - first, rcond=None)[0], low, high))
 
 
+def touches(own):
+    """Whether the gripper touches something."""
+    model = own.model
+    met = {model.body(model.geom_bodyid[geom]).name for contact in own.data.contact for geom in contact.geom}
+    return bool(met & {"hand", "leftclaw", "rightclaw", "leftpad", "rightpad"})
+
+
 @sawyer
 @pool
 @pytest.mark.parametrize("task", PUBLISHED)
@@ -165,15 +172,18 @@ def test_meta_worlds_class_makes_the_same_of_the_same_episode(task):
     shown = fast.reset(seed=3)[0][0]
     np.testing.assert_allclose(placed_as(own, shown), shown, atol=1e-3)
     paid = []
-    for step in range(25):  # away from what it could touch: contacts part what two versions of MuJoCo do
+    for step in range(25):
         action = np.array([0.3 * np.sin(step / 5), 0.2, 0.2, 0.3], np.float32)
         after, reward, _, _, about = own.step(action)
         observations, rewards, _, _, told = fast.step(action[None])
-        np.testing.assert_allclose(after, observations[0], atol=5e-3)  # metres, and a share of open
-        np.testing.assert_allclose(reward, rewards[0], atol=1.5e-2)  # of 10
+        if touches(own):  # contacts part what two versions of MuJoCo do
+            assert step >= 8
+            break
+        np.testing.assert_allclose(after, observations[0], atol=2e-3)  # metres, and a share of open
+        np.testing.assert_allclose(reward, rewards[0], atol=1e-2)  # of 10
         assert about["success"] == told["success"][0]
         paid.append(reward)
-    assert np.ptp(paid) > 0.01
+    assert np.ptp(paid) > 1e-3
     fast.close()
 
 
