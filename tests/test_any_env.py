@@ -333,7 +333,8 @@ def test_episodes_shorter_than_a_segment_are_asked_about_whole(tmp_path: Path) -
 
 
 def test_cartpole_learns_to_live_from_two_hundred_answers(tmp_path: Path) -> None:
-    config = TrainConfig(env="CartPole-v1", steps=10_000, labels=200, out=tmp_path / "run", tensorboard=False)
+    asked = {"labels": 200, "segment_steps": 25}
+    config = TrainConfig(env="CartPole-v1", steps=10_000, **asked, out=tmp_path / "run", tensorboard=False)
     run = learned(config)
     rng = np.random.default_rng(0)
     by_chance = prefrl.policy_return(lambda seen: rng.integers(2, size=len(seen)), run.make_env(), 20, seed=0)

@@ -33,8 +33,10 @@ class Labeler(Protocol):
         """The answers that have come back, in the order asked; a skipped question is a preference whose mu is None."""
 
 
-def make_human(teachers: Sequence[str], seed: int, **people: Any) -> Human:
-    """People, and an oracle of these teachers for what they leave; the rest as `Human` takes it."""
+def make_human(
+    teachers: Sequence[str], seed: int, *, constitution: Any = None, cache: Any = None, task: Any = None, **people: Any
+) -> Human:
+    """People, and an oracle of these teachers for what they leave; the rest as `Human` takes it, but for a judge's."""
     return Human(**people, stand_in=make_oracle(teachers, seed))
 
 

@@ -22,6 +22,9 @@ TRUE_REWARD = "true reward"  # the arm that every other is compared with
 USUAL_K = 4  # segments in a ranking, or to choose the best from
 
 
+PATHS = ("out", "reward_from", "constitution")  # fields that are paths
+
+
 @dataclass(frozen=True)
 class BaselineConfig:
     """A learner on the true reward: the curve that every learned reward is compared with."""
@@ -110,15 +113,16 @@ class BaselineConfig:
     def of(cls: type[Config], **values: Any) -> Config:
         """A configuration of objects, where Python has them: `TrainConfig.of(env=make_env, set={"gamma": 0.99})`.
 
-        An environment, a labeler, a strategy, a schedule, a learner's class or a backend may be an object, and `set`
-        and `env_kwargs` dicts (`prefrl.settings.objects`).
+        An environment, a labeler, a strategy, a schedule, a learner's class or a backend may be an object, `set` and
+        `env_kwargs` dicts (`prefrl.settings.objects`), and a path text.
 
         Raises:
             UserError: one of them can be told in no name.
         """
         from prefrl.settings.objects import names
 
-        return cls(**{**values, **names(values)})
+        paths = {name: Path(values[name]) for name in PATHS if isinstance(values.get(name), str)}
+        return cls(**{**values, **names(values), **paths})
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,12 @@ def test_after_every_fit_all_that_is_replayed_is_paid_by_the_r_hat_of_now(
     tmp_path: Path, env: str, bound: float, unsupervised: bool
 ) -> None:
     config = replace(
-        SMALL, env=env, unsupervised=unsupervised, out=tmp_path / "run", set=(*SMALL.set, "buffer_size=800")
+        SMALL,
+        env=env,
+        unsupervised=unsupervised,
+        wrapper=(),  # the bounds as they are
+        out=tmp_path / "run",
+        set=(*SMALL.set, "buffer_size=800"),
     )
     with opened(resolve(config), quiet=True) as run:
         before = np.zeros(0)

@@ -492,7 +492,7 @@ def not_a_labeler(seed: int) -> int:
 
 
 def test_labelers_by_name_and_by_import_path() -> None:
-    assert set(LABELERS) == {"oracle", "human"}
+    assert set(LABELERS) == {"oracle", "human", "judge"}
     assert [p.labeler for p in make_labeler("oracle", ["mistake"], seed=0)([query([1], [0])])] == ["mistake"]
     assert make_labeler(f"{__name__}:left_always", ["oracle"], seed=4)([query([1], [0])]) == [4]
 

@@ -125,11 +125,11 @@ def test_a_later_override_wins_and_defaults_can_be_asked_about(read):
     (job,) = read(
         """
         [[override]]
-        when = {strategy = "disagreement", command = "train"}
+        when = {schedule = "annealed", command = "train"}
         labels = 30
         steps = 1000
         [[override]]
-        when = {strategy = ["disagreement"]}
+        when = {schedule = ["annealed"]}
         steps = 2000
         """
     )
@@ -193,9 +193,10 @@ def test_a_mistake_is_one_sentence(read, text, says):
 
 
 def test_the_readmes_grid_is_one(read):
-    (text,) = re.findall(
+    blocks = re.findall(
         r"```toml\n(.*?)```", (Path(__file__).parent.parent.parent / "README.md").read_text(), re.DOTALL
     )
+    (text,) = (block for block in blocks if "[[grid]]" in block)
     jobs = read(text)
     assert len(jobs) == 2 * 5 * 5
     assert {arm_name(job.config) for job in jobs} > {"true reward", "700 labels", "random queries"}

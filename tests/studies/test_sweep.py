@@ -109,7 +109,7 @@ def test_a_sweep_that_is_stopped_and_fails_goes_on_until_it_is_done(tmp_path, ca
             wait_for(lambda: Path("asking").exists() and shown in b"".join(screen), 240)
             assert is_finished(Path("out/Pendulum-v1/true-reward-seed0"))
             assert main(["sweep", "grid.toml"]) == 2
-            assert "another sweep is at work in 'out/Pendulum-v1'" in capsys.readouterr().err
+            assert "another process is at work in 'out/Pendulum-v1'" in capsys.readouterr().err
             os.killpg(sweeping.pid, signal.SIGINT)  # as Ctrl-C does, to everything that the terminal started
             assert sweeping.wait(120) == 130
         finally:

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrl.words.bradley_terry import cross_entropy, plackett_luce_log_likelihood, probability
+from prefrl.words.bradley_terry import cross_entropy, probability
+from prefrl.words.plackett_luce import plackett_luce_log_likelihood
 from prefrl.words.schedules import label_counts
 
 returns = st.floats(-50, 50, allow_nan=False)
