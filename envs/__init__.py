@@ -5,13 +5,14 @@ Importing this package registers them: `import prefrl_envs` before `gymnasium.ma
 that look up the entry-point group `gymnasium.envs`, as `prefrl` does, need neither.
 """
 
-from . import atari, exact, mujoco
+from . import atari, exact, mujoco, mujoco_suites
 
 
 def register_envs() -> None:
     """Enter the ids into Gymnasium's registry; the second and later calls change nothing."""
     mujoco.register()
     atari.register()
+    mujoco_suites.register()
     exact.register()
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from prefrl.experience.clips import scene_reader
-from prefrl.experience.recorder import Episode, Recorder, mean_true_return
+from prefrl.experience.recorder import Episode, Recorder, mean_true_return, success_rate
 from prefrl.experience.task import Task
 from prefrl.policies.methods import better_segments, make_method
 from prefrl.queries.answering import Replies
@@ -119,6 +119,7 @@ class Run:
             row = (
                 asked
                 | {"episodes": len(self.episodes)}
+                | ({"success_rate": success_rate(self.episodes)} if self.env.tells_success else {})
                 | self.model.measures(sum(phase.rollouts) * self.config.n_envs, self.episodes)
             )
             self.log.write(self.env.steps, row | measures)

@@ -40,7 +40,8 @@ AT_THE_TOP = {
 }
 WORDS_NEED = {"numpy", "torch", "scipy", "jaxtyping", "gymnasium", "safetensors"}  # besides the standard library
 OPTIONAL = {
-    "envpool", "ray", "wandb", "av", "fastapi", "pydantic", "starlette", "uvicorn", "minari", "pyarrow", "openai",
+    "dm_control", "envpool", "metaworld", "ray", "wandb", "av", "fastapi", "pydantic",
+    "starlette", "uvicorn", "minari", "pyarrow", "openai",
 }  # fmt: skip
 BEHIND = {"label_page.app", "label_page.connections"}  # imported in a try of label_page.serve alone
 OWN_PROCESS = {"check.drawing"}  # hands a specification to a child process that it starts itself, and to nobody else
@@ -180,7 +181,7 @@ def test_whatever_is_imported_is_declared_and_extras_may_be_missing() -> None:
     homes = packages_distributions()
     for module, name, guarded in sorted(third_party(PREFRL) | third_party(ENVS)):
         if name in OPTIONAL:
-            assert name in extras
+            assert name.replace("_", "-") in extras
             assert guarded or module in BEHIND, (
                 f"{module} imports {name}, which may be missing, outside of a function or try"
             )

@@ -1,8 +1,8 @@
 """A segment as a short film, for people (Christiano et al. 2017, section 2.2.2: clips of one or two seconds).
 
-What a film is drawn from is kept while training runs, and is small: joint positions of a MuJoCo simulation, which is
-drawn again later, from any camera, by whoever shows the film; the frames that an agent of pixels sees anyway; and for
-every other environment pictures, as JPEG files, taken only where a person labels.
+What a film is drawn from is kept while training runs, and is small: joint positions of a MuJoCo simulation, or what it
+calls its `scene`, which is drawn again later, from any camera, by whoever shows the film; the frames that an agent of
+pixels sees anyway; and for every other environment pictures, as JPEG files, taken only where a person labels.
 """
 
 from __future__ import annotations
@@ -75,8 +75,25 @@ def how_shown(task: Task) -> Literal["frames", "joints", "pictures"]:
 
 
 def has_joints(env: gym.Env[Any, Any]) -> bool:
-    """Whether the environment is a MuJoCo simulation whose joint positions can be read and set."""
+    """Whether the environment is a MuJoCo simulation whose joint positions, or scene, can be read and set."""
+    if hasattr(env.unwrapped, "set_scene"):
+        return True
     return hasattr(env.unwrapped, "set_state") and hasattr(getattr(env.unwrapped, "data", None), "qpos")
+
+
+def scene_of(env: gym.Env[Any, Any]) -> NDArray[Any]:
+    """What the current step of a simulation can be drawn from: its `scene` where it has one, else joint positions."""
+    inner: Any = env.unwrapped
+    return np.array(inner.scene if hasattr(inner, "scene") else inner.data.qpos)
+
+
+def set_scene(env: gym.Env[Any, Any], scene: NDArray[Any]) -> None:
+    """Put a simulation where `scene_of` found another one; nothing moves."""
+    inner: Any = env.unwrapped
+    if hasattr(inner, "set_scene"):
+        inner.set_scene(scene)
+    else:
+        inner.set_state(np.array(scene), np.zeros(inner.model.nv))
 
 
 def scene_reader(venv: VecEnv) -> Callable[[], NDArray[Any]] | None:
@@ -90,7 +107,7 @@ def scene_reader(venv: VecEnv) -> Callable[[], NDArray[Any]] | None:
     assert isinstance(venv, DummyVecEnv)
     envs = venv.envs
     if has_joints(envs[0]):
-        return lambda: np.stack([env.unwrapped.data.qpos for env in envs])  # type: ignore[attr-defined]
+        return lambda: np.stack([scene_of(env) for env in envs])
     return lambda: np.array([jpeg(env.render()) for env in envs], object)  # type: ignore[arg-type]
 
 
@@ -169,10 +186,9 @@ class Artist:
                 f"segments of {self.task.env_id} that were recorded for an oracle cannot be drawn: nothing was kept to "
                 f"draw them from; train with --labeler human."
             )
-        still = np.zeros(env.unwrapped.model.nv)  # type: ignore[attr-defined]
         pictures = []
         for pose in poses:
-            env.unwrapped.set_state(np.array(pose), still)  # type: ignore[attr-defined]
+            set_scene(env, pose)
             pictures.append(env.render())
         return np.stack(pictures)  # type: ignore[arg-type]
 

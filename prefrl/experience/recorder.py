@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from prefrl.experience.backends import CUT_SHORT, GAME
+from prefrl.experience.backends import CUT_SHORT, GAME, SUCCESS, TELLS_SUCCESS
 from prefrl.experience.guard import CHECK, LARGEST, SOUND, are_sound, said, short
 from prefrl.experience.memory import check_room
 from prefrl.experience.ring import ArrayRing, FrameRing, is_shifted
@@ -37,11 +37,13 @@ class Episode(NamedTuple):
         step: environment steps taken, over all environments, when it ended.
         true_return: sum of its raw rewards; of a game its score.
         steps: its length.
+        success: whether it reached its goal at any of its steps; None where the environment does not tell.
     """
 
     step: int
     true_return: float
     steps: int
+    success: bool | None = None
 
 
 def mean_true_return(episodes: Sequence[Episode]) -> float:
@@ -52,6 +54,12 @@ def mean_true_return(episodes: Sequence[Episode]) -> float:
 def mean_steps(episodes: Sequence[Episode]) -> float:
     """Mean length in steps of finished episodes; NaN when there is none."""
     return float(np.mean([episode.steps for episode in episodes])) if episodes else float("nan")
+
+
+def success_rate(episodes: Sequence[Episode]) -> float:
+    """Share of the finished episodes that reached their goal, of those that tell; NaN when there is none."""
+    told = [episode.success for episode in episodes if episode.success is not None]
+    return float(np.mean(told)) if told else float("nan")
 
 
 class Recorder(VecEnvWrapper):
@@ -70,6 +78,7 @@ class Recorder(VecEnvWrapper):
         steps: environment steps taken since the start, over all environments.
         episodes: episodes finished since `pop_episodes` was last called.
         ends_early_since: steps after which an episode first ended by itself, not by a time limit; None if none has.
+        tells_success: whether the environments say of each episode if it reached its goal.
         read_scenes: reads what each environment's current step can be drawn from, (E, ...), kept for people to be
             shown; None keeps nothing.
         same_start: whether two windows are a pair only where both begin their episodes, and these began alike.
@@ -90,6 +99,7 @@ class Recorder(VecEnvWrapper):
     ) -> None:
         super().__init__(venv)
         self.read_scenes, self.same_start = read_scenes, same_start
+        self.tells_success = bool(venv.metadata.get(TELLS_SUCCESS))
         self._scenes: NDArray[Any] | None = None
         self.env_id, self.run_seed = env_id, seed
         self.window = max(1, keep_steps // venv.num_envs)  # vector steps that segments are cut from
@@ -225,7 +235,8 @@ class Recorder(VecEnvWrapper):
                 if "terminal_observation" in infos[env]:
                     self._check_one(infos[env]["terminal_observation"], int(env))
                 if not infos[env].keys() & {GAME, CUT_SHORT}:
-                    self.episodes.append(Episode(self.steps, float(self._now_return[env]), int(self._now_offset[env])))
+                    length, success = int(self._now_offset[env]), infos[env].get(SUCCESS)
+                    self.episodes.append(Episode(self.steps, float(self._now_return[env]), length, success))
                 self._terminated[row, env] = not infos[env].get("TimeLimit.truncated", False)
             if self.ends_early_since is None and self._terminated[row].any():
                 self.ends_early_since = self.steps

@@ -263,6 +263,7 @@ def test_poses_redraw_a_segment(name):
 
 def test_a_model_is_loaded_without_a_word_or_a_file(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
+    engine.set_mju_user_warning(None)  # dm_control, which another test may have imported, sets its own
     make("HalfCheetah").close()
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
@@ -422,7 +423,8 @@ def test_wrong_action_shape_gets_one_sentence():
 
 def test_missing_envpool_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "envpool", None)
-    monkeypatch.delitem(sys.modules, "prefrl_envs.mujoco_vector", raising=False)
+    for module in ("mujoco_vector", "pool_vector"):
+        monkeypatch.delitem(sys.modules, f"prefrl_envs.{module}", raising=False)
     with pytest.raises(gym.error.DependencyNotInstalled, match=r"pip install envpool"):
         make_fast("Hopper")
     vector = gym.make_vec("prefrl/Hopper-v0", 2, vectorization_mode="sync")

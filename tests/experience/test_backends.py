@@ -15,6 +15,7 @@ from prefrl.experience.backends import (
     CUT_SHORT,
     DRAWS,
     GAME,
+    SUCCESS,
     NotServedError,
     Wanted,
     find_backends,
@@ -25,9 +26,12 @@ from prefrl.experience.environments import find_spec, make_env
 from prefrl.words.errors import UserError
 
 ENVS = 4
-IDS = ("Hopper-v5", "prefrl-tests/Vector-v0", "Pendulum-v1", "prefrl/Pong-v0")
-ARGUMENTS = {"Hopper-v5": {"terminate_when_unhealthy": False, "max_episode_steps": 20}, "Pendulum-v1": {}}
-TOLD = {CUT_SHORT, GAME, "terminal_observation", "TimeLimit.truncated"}
+IDS = ("Hopper-v5", "prefrl-tests/Vector-v0", "Pendulum-v1", "prefrl/Pong-v0", "Meta-World/window-open-v3")
+ARGUMENTS = {
+    "Hopper-v5": {"terminate_when_unhealthy": False, "max_episode_steps": 20},
+    "Meta-World/window-open-v3": {"max_episode_steps": 20},
+}
+TOLD = {CUT_SHORT, GAME, SUCCESS, "terminal_observation", "TimeLimit.truncated"}
 
 
 def served(name: str, seed: int = 0) -> Iterator[tuple[str, VecEnv]]:
@@ -77,6 +81,7 @@ def test_what_a_backend_promises(name: str) -> None:
                 assert ("terminal_observation" in info) == done, env_id
                 if done:
                     ends += 1
+                    assert (SUCCESS in info) == env_id.startswith("Meta-World"), env_id
                     assert isinstance(info["TimeLimit.truncated"], bool), env_id
                     assert info["terminal_observation"].shape == env.observation_space.shape, env_id
             seen.append(observations)

@@ -11,7 +11,16 @@ from prefrl.experience.backends.envpool import EnvPoolVecEnv, step_envpool
 from prefrl.experience.backends.processes import step_in_processes
 from prefrl.experience.backends.singly import Alone, step_in_turn
 from prefrl.experience.backends.vector import GymnasiumVecEnv, step_own_vector
-from prefrl.experience.backends.wanted import CUT_SHORT, GAME, SEVERAL_GAMES, NotServedError, Wanted, first_limits
+from prefrl.experience.backends.wanted import (
+    CUT_SHORT,
+    GAME,
+    SEVERAL_GAMES,
+    SUCCESS,
+    TELLS_SUCCESS,
+    NotServedError,
+    Wanted,
+    first_limits,
+)
 from prefrl.experience.environments import find_spec
 from prefrl.words.errors import UserError, blamed_on
 from prefrl.words.lookup import lookup
@@ -22,6 +31,8 @@ __all__ = [
     "DRAWS",
     "GAME",
     "SEVERAL_GAMES",
+    "SUCCESS",
+    "TELLS_SUCCESS",
     "Alone",
     "Backend",
     "EnvPoolVecEnv",

@@ -8,7 +8,15 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from prefrl.experience.backends.wanted import CUT_SHORT, GAME, SEVERAL_GAMES, Wanted, first_limits
+from prefrl.experience.backends.wanted import (
+    CUT_SHORT,
+    GAME,
+    SEVERAL_GAMES,
+    SUCCESS,
+    TELLS_SUCCESS,
+    Wanted,
+    first_limits,
+)
 from prefrl.experience.environments import make_env
 
 
@@ -34,7 +42,7 @@ def make_one(wanted: Wanted, limit: int) -> gym.Env[Any, Any]:
 class Alone(gym.Wrapper[Any, Any, Any, Any]):
     """One environment among others, whose first episode is cut short, as a time limit would.
 
-    Of `info` only `CUT_SHORT` and `GAME` go on, as from environments stepped as arrays.
+    Of `info` only `CUT_SHORT`, `GAME` and `SUCCESS` go on, as from environments stepped as arrays.
 
     Args:
         env: the environment.
@@ -45,9 +53,12 @@ class Alone(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self._left = limit
         self._has_games = bool(env.metadata.get(SEVERAL_GAMES))
+        self._tells_success = bool(env.metadata.get(TELLS_SUCCESS))
+        self._succeeded = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
+        self._succeeded = False
         return self.env.reset(seed=seed, options=options)[0], {}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -61,4 +72,8 @@ class Alone(gym.Wrapper[Any, Any, Any, Any]):
             truncated, info = True, {CUT_SHORT: True}
         if self._has_games and (about["game_over"] or terminated or truncated):
             info[GAME] = float(about["score"]) if about["game_over"] else None
+        if self._tells_success:
+            self._succeeded |= bool(about["success"])
+            if terminated or truncated:
+                info[SUCCESS] = self._succeeded
         return observation, reward, terminated, truncated, info

@@ -13,7 +13,15 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from prefrl.experience.backends.arrays import ArrayVecEnv, check_ends
-from prefrl.experience.backends.wanted import CUT_SHORT, GAME, SEVERAL_GAMES, NotServedError, Wanted
+from prefrl.experience.backends.wanted import (
+    CUT_SHORT,
+    GAME,
+    SEVERAL_GAMES,
+    SUCCESS,
+    TELLS_SUCCESS,
+    NotServedError,
+    Wanted,
+)
 from prefrl.experience.environments import float32_box, make_env
 from prefrl.experience.guard import short
 from prefrl.words.errors import UserError
@@ -75,11 +83,15 @@ class GymnasiumVecEnv(ArrayVecEnv):
         self._has_games = bool(venv.metadata.get(SEVERAL_GAMES))
         horizon = venv.spec.max_episode_steps if venv.spec and venv.metadata.get("reset_mask") else None
         super().__init__(venv.num_envs, obs if self._pixels else float32_box(obs), act, horizon)
+        self._tells_success = bool(venv.metadata.get(TELLS_SUCCESS))
+        self.metadata: dict[str, Any] = {**self.metadata, TELLS_SUCCESS: self._tells_success}
+        self._succeeded = np.zeros(venv.num_envs, bool)  # the running episodes
 
     def reset(self) -> NDArray[Any]:
         """Begin a new episode everywhere; the first time from the seed."""
         observations, _ = self.venv.reset(seed=self._first_seed)
         self._first_seed = None
+        self._succeeded[:] = False
         return self._as_told(observations)
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -91,6 +103,8 @@ class GymnasiumVecEnv(ArrayVecEnv):
         observations, rewards, terminated, truncated, about = self.venv.step(self._actions)
         dones = terminated | truncated
         games = about["game_over"] if self._has_games else dones
+        if self._tells_success:
+            self._succeeded |= np.asarray(about["success"], bool)
         infos = self._no_infos
         cut = self._cut_short(dones)
         if cut.any():
@@ -109,6 +123,9 @@ class GymnasiumVecEnv(ArrayVecEnv):
                 }
                 if cut[env]:
                     infos[env][CUT_SHORT] = True
+                if self._tells_success:
+                    infos[env][SUCCESS] = bool(self._succeeded[env])
+            self._succeeded[dones] = False
         return self._as_told(observations), rewards, dones, infos
 
     def close(self) -> None:

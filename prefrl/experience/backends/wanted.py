@@ -19,6 +19,8 @@ from prefrl.words.errors import UserError
 # What is promised of `info`, by names that no environment has by chance: everything else in it stays below.
 CUT_SHORT = "prefrl/cut_short"  # this end is none of the environment's (see `first_limits`)
 GAME = "prefrl/game"  # of an episode of several games, where one or the episode ends: the ended game's score, or None
+SUCCESS = "prefrl/success"  # where an episode ends: whether it reached its goal at any of its steps
+TELLS_SUCCESS = "tells_success"  # metadata that promises info["success"] at every step
 SEVERAL_GAMES = "several_games"  # metadata that promises info["game_over"] and info["score"] at every step
 
 
