@@ -30,11 +30,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from prefrl.experience.memory import check_room
 from prefrl.policies.learners import as_json, check_policy, check_settings, with_classes
-from prefrl.policies.on_policy import Ongoing, made, measures_of, scheduled
+from prefrl.policies.on_policy import Ongoing, made, measures_of, restore_parameters, scheduled
 from prefrl.policies.policy import rebuilt
 from prefrl.policies.state_entropy import StateEntropy
 from prefrl.words.errors import UserError
-from prefrl.words.optimisers import restore_optimiser
 from prefrl.words.spaces import encoded_size
 from prefrl.words.tensors import save_tensors
 
@@ -203,11 +202,7 @@ class Replayer:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned, in environments made anew."""
-        self.model.set_parameters(state["parameters"], device=self.model.device)
-        for name, saved in state["parameters"].items():
-            part = recursive_getattr(self.model, name)
-            if isinstance(part, torch.optim.Optimizer):
-                restore_optimiser(part, saved)
+        restore_parameters(self.model, state["parameters"])
         for name, value in state["variables"].items():
             recursive_getattr(self.model, name).data.copy_(value)
         self.model.num_timesteps, self.model._n_updates = state["steps"], state["updates"]

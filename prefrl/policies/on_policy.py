@@ -123,6 +123,15 @@ def made(name: str, policy: str | type[BasePolicy], env: VecEnv, settings: Mappi
         ) from error
 
 
+def restore_parameters(model: BaseAlgorithm, parameters: Mapping[str, Any]) -> None:
+    """Give a learner the weights and the optimisers of `get_parameters` back, in the memory layout that they had."""
+    model.set_parameters(dict(parameters), device=model.device)
+    for name, saved in parameters.items():
+        part = recursive_getattr(model, name)
+        if isinstance(part, torch.optim.Optimizer):
+            restore_optimiser(part, saved)
+
+
 def measures_of(model: BaseAlgorithm) -> dict[str, float]:
     """An algorithm's own measures of its last update (learner_loss, learner_approx_kl, ...), which it forgets."""
     values = model.logger.name_to_value
@@ -368,11 +377,7 @@ class Learner:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
-        self.model.set_parameters(state["parameters"], device=self.model.device)
-        for name, saved in state["parameters"].items():
-            part = recursive_getattr(self.model, name)
-            if isinstance(part, torch.optim.Optimizer):
-                restore_optimiser(part, saved)
+        restore_parameters(self.model, state["parameters"])
         if state["observations"] is not None:
             self.take_statistics(**state["observations"])
         self.model.num_timesteps = state["steps"]
